@@ -1,0 +1,420 @@
+package kv
+
+import (
+	"fmt"
+
+	"mneme/internal/token"
+)
+
+// Growing is the table of a running turn.
+//   - One goroutine uses it at a time; it owns its references and its stock of
+//     reserved blocks until Freeze or Drop.
+//   - Its tokens are those with KV; a step plans slots for the next ones, the
+//     model fills them, Commit makes them part of the table.
+//   - Nothing it does changes bytes that another table can see.
+type Growing struct {
+	pool   *Pool
+	scope  Scope
+	tokens []token.ID
+	keys   []Key
+	stock  *Reservation
+	groups []growGroup
+	slots  []Slot // of the step being planned; reused
+}
+
+// growGroup is one layer group's part of the table.
+type growGroup struct {
+	sealed []BlockID
+	open   BlockID // the block that holds the tokens behind the last sealed one
+	// Lines of the sealed blocks for the kernels, split where the form changes.
+	first, later []int32
+}
+
+// Slot is one block that a step writes to.
+type Slot struct {
+	Index int // of the block in its sequence
+	From  int // first position of this step in the block
+	To    int // one past the last
+	// Open is the full-precision block per group; NoBlock where the step begins
+	// and fills the block: then scratch serves, it lives within a layer.
+	Open []BlockID
+	// Seal is where the filled block goes per group; empty if it stays open.
+	Seal []BlockID
+}
+
+// Fills says whether the step completes the block.
+func (s *Slot) Fills() bool { return len(s.Seal) > 0 }
+
+// NewGrowing starts an empty table that draws on stock.
+func NewGrowing(pool *Pool, scope Scope, stock *Reservation) *Growing {
+	g := &Growing{pool: pool, scope: scope, stock: stock, groups: make([]growGroup, len(pool.spec.Groups))}
+	for i := range g.groups {
+		g.groups[i].open = NoBlock
+	}
+	return g
+}
+
+// Len is the number of tokens with KV.
+func (g *Growing) Len() int { return len(g.tokens) }
+
+// Keys are those of the sealed blocks; read only.
+func (g *Growing) Keys() []Key { return g.keys }
+
+// Aligned says whether the next token begins a block.
+func (g *Growing) Aligned() bool { return len(g.tokens)%BlockTokens == 0 }
+
+// Lines are the places of a group's sealed blocks in the pool's memory: those
+// in the form of block 0, then those of the others.
+func (g *Growing) Lines(group int) (first, later []int32) {
+	return g.groups[group].first, g.groups[group].later
+}
+
+// SealedBlock is the i-th sealed block of a group.
+func (g *Growing) SealedBlock(group, i int) BlockID { return g.groups[group].sealed[i] }
+
+// --- what is already there ---
+
+// AdoptSealed appends a sealed block found elsewhere, one id per group; their
+// references pass to g. The table must end at a block's edge.
+func (g *Growing) AdoptSealed(key Key, tokens []token.ID, ids []BlockID) {
+	if !g.Aligned() || len(tokens) != BlockTokens {
+		panic(fmt.Sprintf("kv: adoption of %d tokens at %d", len(tokens), len(g.tokens)))
+	}
+	g.tokens = append(g.tokens, tokens...)
+	g.keys = append(g.keys, key)
+	for i, id := range ids {
+		g.pushSealed(i, id)
+	}
+}
+
+// FollowSealed adopts a block that was reserved for but is now found computed
+// by another; the block it would have taken goes back.
+func (g *Growing) FollowSealed(key Key, tokens []token.ID, ids []BlockID) {
+	form := g.pool.spec.Format.Form(len(g.keys))
+	g.AdoptSealed(key, tokens, ids)
+	for i := range g.groups {
+		g.stock.giveBack(i, form)
+	}
+}
+
+func (g *Growing) pushSealed(group int, id BlockID) {
+	gg := &g.groups[group]
+	if len(gg.sealed) == 0 {
+		gg.first = append(gg.first, g.pool.Line(id))
+	} else {
+		gg.later = append(gg.later, g.pool.Line(id))
+	}
+	gg.sealed = append(gg.sealed, id)
+}
+
+// ResumeSealed shares the blocks of a table from where g ends up to its n-th;
+// the table keeps its own references.
+func (g *Growing) ResumeSealed(a *AgentBlocks, n int) {
+	for i := len(g.keys); i < n; i++ {
+		ids := make([]BlockID, len(g.groups))
+		for gi := range ids {
+			ids[gi] = a.sealed[gi][i]
+		}
+		g.pool.Retain(ids...)
+		g.AdoptSealed(a.keys[i], a.tokens[i*BlockTokens:(i+1)*BlockTokens], ids)
+	}
+}
+
+// ResumeOpen takes over the open block of a table, all of whose sealed blocks g
+// has, up to its n-th token: appended to in place if that is its end and nobody
+// else holds the block, else in a copy.
+func (g *Growing) ResumeOpen(a *AgentBlocks, n int) {
+	if len(g.keys) != len(a.keys) || n <= len(g.tokens) || n > a.Len() {
+		panic(fmt.Sprintf("kv: table of %d tokens resumed up to %d behind %d", a.Len(), n, len(g.tokens)))
+	}
+	for gi := range g.groups {
+		id := a.open[gi]
+		if n == a.Len() && g.pool.refs(id) == 1 {
+			g.pool.Retain(id)
+			g.groups[gi].open = id
+			continue
+		}
+		g.groups[gi].open = g.takeOpen(gi)
+		g.pool.copyBlock(g.groups[gi].open, id)
+	}
+	g.tokens = append(g.tokens, a.tokens[len(g.tokens):n]...)
+}
+
+// copyBlock copies a whole block of equal class.
+func (p *Pool) copyBlock(dst, src BlockID) {
+	c := &p.classes[p.slabs[src>>slabShift].class]
+	for l := range c.layers {
+		for h := range c.heads {
+			dk, dv := p.Half(dst, l, h)
+			sk, sv := p.Half(src, l, h)
+			copy(dk, sk)
+			copy(dv, sv)
+		}
+	}
+}
+
+func (g *Growing) takeOpen(group int) BlockID {
+	id := g.stock.take(group, g.pool.spec.Format.Open())
+	g.pool.hold(id)
+	return id
+}
+
+// RestoreSealed fills a reserved block of each group by read, which gets the
+// block to write to, and appends it under key. After an error nothing is taken.
+func (g *Growing) RestoreSealed(key Key, tokens []token.ID, read func(group int, id BlockID) error) error {
+	form := g.pool.spec.Format.Form(len(g.keys))
+	ids := make([]BlockID, 0, len(g.groups))
+	for gi := range g.groups {
+		id := g.stock.take(gi, form)
+		ids = append(ids, id)
+		if err := read(gi, id); err != nil {
+			g.restock(ids)
+			return err
+		}
+	}
+	for gi, id := range ids {
+		ids[gi], _ = g.pool.publish(id, key)
+	}
+	g.AdoptSealed(key, tokens, ids)
+	return nil
+}
+
+func (g *Growing) restock(ids []BlockID) {
+	for gi, id := range ids {
+		g.restockOne(gi, id)
+	}
+}
+
+// RestoreOpen fills the open block of each group by read with the tokens that
+// follow the sealed ones. After an error nothing is taken.
+func (g *Growing) RestoreOpen(tokens []token.ID, read func(group int, id BlockID) error) error {
+	for gi := range g.groups {
+		id := g.takeOpen(gi)
+		g.groups[gi].open = id
+		if err := read(gi, id); err != nil {
+			g.dropOpen()
+			return err
+		}
+	}
+	g.tokens = append(g.tokens, tokens...)
+	return nil
+}
+
+// dropOpen puts open blocks that only g holds back into the stock.
+func (g *Growing) dropOpen() {
+	for gi := range g.groups {
+		if id := g.groups[gi].open; id != NoBlock {
+			g.pool.unhold(id)
+			g.restockOne(gi, id)
+			g.groups[gi].open = NoBlock
+		}
+	}
+}
+
+func (g *Growing) restockOne(group int, id BlockID) {
+	c := g.pool.classOf[groupForm{group, g.pool.FormOf(id)}]
+	g.stock.blocks[c] = append(g.stock.blocks[c], id)
+}
+
+// unhold turns a held block that nobody else holds into a reserved one.
+func (p *Pool) unhold(id BlockID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.blocks[id].refs = 0
+	p.moveLocked(id, reserved)
+}
+
+// --- growth ---
+
+// Missing is what the stock lacks for the table to grow to n tokens.
+func (g *Growing) Missing(n int) Need {
+	var need Need
+	for b := len(g.keys); (b+1)*BlockTokens <= n; b++ {
+		if b == 0 {
+			need.First++
+		} else {
+			need.Later++
+		}
+	}
+	f := g.pool.spec.Format
+	if f.Form(0) == f.Form(1) {
+		need.Later, need.First = need.Later+need.First, 0
+	}
+	need.First = max(0, need.First-g.stock.Left(0, f.Form(0)))
+	if f.Form(1) == f.Open() {
+		return g.missingOneClass(need, n)
+	}
+	need.Later = max(0, need.Later-g.stock.Left(0, f.Form(1)))
+	need.Open = max(0, g.openNeed(n)-g.stock.Left(0, f.Open()))
+	return need
+}
+
+// missingOneClass counts open and sealed blocks together: they are of one class.
+func (g *Growing) missingOneClass(need Need, n int) Need {
+	total := need.Later + g.openNeed(n)
+	return Need{Open: max(0, total-g.stock.Left(0, g.pool.spec.Format.Open()))}
+}
+
+// openNeed is the number of open blocks to be taken on the way to n tokens. Two
+// suffice: one that is filled and one that is begun may meet in a step, and a
+// filled one that only g holds serves again.
+func (g *Growing) openNeed(n int) int {
+	begun := max(0, blocksFor(n)-blocksFor(len(g.tokens)))
+	own := 0
+	if id := g.groups[0].open; id != NoBlock && g.pool.refs(id) == 1 {
+		own = 1
+	}
+	return min(2, begun+own) - min(own, begun+own)
+}
+
+func blocksFor(tokens int) int { return (tokens + BlockTokens - 1) / BlockTokens }
+
+// Stock adds reserved blocks.
+func (g *Growing) Stock(r *Reservation) { g.stock.Add(r) }
+
+// Plan lays out the slots for the next n tokens; the blocks must be in stock.
+// The slots are valid until the next call of Plan, Commit or Undo.
+func (g *Growing) Plan(n int) []Slot {
+	g.slots = g.slots[:0]
+	pos, end := len(g.tokens), len(g.tokens)+n
+	for pos < end {
+		b := pos / BlockTokens
+		to := min((b+1)*BlockTokens, end)
+		g.planSlot(b, pos, to)
+		pos = to
+	}
+	return g.slots
+}
+
+// planSlot writes the next slot, in the place of an earlier step's.
+func (g *Growing) planSlot(b, from, to int) {
+	s := g.nextSlot()
+	s.Index, s.From, s.To, s.Open, s.Seal = b, from, to, s.Open[:0], s.Seal[:0]
+	fills := to == (b+1)*BlockTokens
+	for gi := range g.groups {
+		s.Open = append(s.Open, g.slotOpen(gi, from, fills))
+		if fills {
+			s.Seal = append(s.Seal, g.stock.take(gi, g.pool.spec.Format.Form(b)))
+		}
+	}
+}
+
+func (g *Growing) nextSlot() *Slot {
+	if len(g.slots) < cap(g.slots) {
+		g.slots = g.slots[:len(g.slots)+1]
+	} else {
+		g.slots = append(g.slots, Slot{})
+	}
+	return &g.slots[len(g.slots)-1]
+}
+
+func (g *Growing) slotOpen(group, from int, fills bool) BlockID {
+	switch {
+	case from%BlockTokens != 0:
+		return g.groups[group].open
+	case fills:
+		return NoBlock
+	}
+	return g.takeOpen(group)
+}
+
+// Commit makes the planned slots, now filled with tokens, part of the table.
+// sealed is called for each block that became findable under a new key.
+func (g *Growing) Commit(tokens []token.ID, sealed func(index int)) {
+	g.tokens = append(g.tokens, tokens...)
+	for i := range g.slots {
+		s := &g.slots[i]
+		if !s.Fills() {
+			for gi := range g.groups {
+				g.groups[gi].open = s.Open[gi]
+			}
+			continue
+		}
+		g.commitSealed(s, sealed)
+	}
+	g.slots = g.slots[:0]
+}
+
+func (g *Growing) commitSealed(s *Slot, sealed func(index int)) {
+	g.keys = g.scope.Extend(g.keys, g.tokens[:s.Index*BlockTokens+BlockTokens], BlockTokens)
+	fresh := false
+	for gi := range g.groups {
+		id, isNew := g.pool.publish(s.Seal[gi], g.keys[s.Index])
+		g.pushSealed(gi, id)
+		fresh = fresh || isNew
+		g.retireOpen(gi)
+	}
+	if fresh && sealed != nil {
+		sealed(s.Index)
+	}
+}
+
+// retireOpen lets go of an open block that was filled: into the stock if nobody
+// else holds it.
+func (g *Growing) retireOpen(group int) {
+	id := g.groups[group].open
+	switch {
+	case id == NoBlock:
+		return
+	case g.pool.refs(id) == 1:
+		g.pool.unhold(id)
+		g.restockOne(group, id)
+	default:
+		g.pool.Release(id)
+	}
+	g.groups[group].open = NoBlock
+}
+
+// Undo forgets the planned slots; their blocks go back into the stock.
+func (g *Growing) Undo() {
+	for i := range g.slots {
+		s := &g.slots[i]
+		for gi := range g.groups {
+			if s.Fills() {
+				g.restockOne(gi, s.Seal[gi])
+			}
+			if id := s.Open[gi]; id != NoBlock && id != g.groups[gi].open {
+				g.pool.unhold(id)
+				g.restockOne(gi, id)
+			}
+		}
+	}
+	g.slots = g.slots[:0]
+}
+
+// Tokens are those with KV; read only.
+func (g *Growing) Tokens() []token.ID { return g.tokens }
+
+// --- the end ---
+
+// Freeze turns the table into an agent's and gives the stock back.
+func (g *Growing) Freeze() *AgentBlocks {
+	g.stock.Return()
+	var open []BlockID
+	sealed := make([][]BlockID, len(g.groups))
+	for gi := range g.groups {
+		sealed[gi] = g.groups[gi].sealed
+		if id := g.groups[gi].open; id != NoBlock {
+			open = append(open, id)
+		}
+	}
+	a := newAgentBlocks(g.pool, g.tokens, g.keys, sealed, open)
+	*g = Growing{}
+	return a
+}
+
+// Drop gives everything back; sealed blocks stay findable.
+func (g *Growing) Drop() {
+	if g.pool == nil {
+		return
+	}
+	g.Undo()
+	g.stock.Return()
+	for gi := range g.groups {
+		g.pool.Release(g.groups[gi].sealed...)
+		if id := g.groups[gi].open; id != NoBlock {
+			g.pool.Release(id)
+		}
+	}
+	*g = Growing{}
+}

@@ -1,0 +1,129 @@
+// Package kv knows which blocks of key/value memory are free, reserved, held or
+// cached, which of them an agent holds, and under which key a sealed block can
+// be found. It does not know files (store), the arithmetic on blocks (tensor)
+// or why somebody wants a block (engine).
+//
+// Locking: Pool has one mutex; it is never held over I/O or compute and no
+// other lock is taken under it.
+package kv
+
+import (
+	"fmt"
+
+	"mneme/internal/arena"
+	"mneme/internal/quant"
+)
+
+// BlockTokens is the number of positions in a block: the unit of allocation,
+// sharing, checksums and disk.
+const BlockTokens = 64
+
+// Tier says where an agent's KV is.
+type Tier string
+
+const (
+	TierHot  Tier = "hot"  // in the pool
+	TierWarm Tier = "warm" // on this machine's disk
+)
+
+// Format is how sealed blocks are stored.
+type Format string
+
+const (
+	FormatQ4  Format = "q4"
+	FormatQ8  Format = "q8"
+	FormatF16 Format = "f16"
+	// FormatF32 keeps everything in f32; for tests against f32 truth only.
+	FormatF32 Format = "f32"
+)
+
+// ParseFormat reads a format's name.
+func ParseFormat(s string) (Format, error) {
+	switch f := Format(s); f {
+	case FormatQ4, FormatQ8, FormatF16:
+		return f, nil
+	}
+	return "", fmt.Errorf("kv format %q: supported are q4, q8, f16", s)
+}
+
+// Form is the stored form of the block with the given index in its sequence.
+// Under q4 the first block is q8: the first tokens are attention sinks whose
+// outliers spoil a 4-bit block (docs/ARCHITECTURE.md, KV formats).
+func (f Format) Form(blockIndex int) quant.KVForm {
+	switch {
+	case f == FormatF16 || f == FormatF32:
+		return f.Open()
+	case f == FormatQ8 || blockIndex == 0:
+		return quant.KVQ8
+	}
+	return quant.KVQ4
+}
+
+// Open is the form of open blocks: full precision, which is f16.
+func (f Format) Open() quant.KVForm {
+	if f == FormatF32 {
+		return quant.KVF32
+	}
+	return quant.KVF16
+}
+
+// elemBytes is the size of one number in full precision.
+func (f Format) elemBytes() int {
+	if f == FormatF32 {
+		return 4
+	}
+	return 2
+}
+
+// RotatesV says whether V is kept Hadamard-rotated, in every form.
+func (f Format) RotatesV() bool { return f == FormatQ4 }
+
+// Group is a set of layers with the same cache geometry and retention.
+type Group struct {
+	Layers  []int // model layers, ascending
+	KVHeads int
+	HeadDim int // of K and of V
+}
+
+// Spec is the geometry of one model's KV.
+type Spec struct {
+	Groups []Group
+	Format Format
+}
+
+// Check verifies that the kernels can hold this geometry.
+func (s Spec) Check() error {
+	if _, err := ParseFormat(string(s.Format)); err != nil && s.Format != FormatF32 {
+		return err
+	}
+	if len(s.Groups) == 0 {
+		return fmt.Errorf("kv: spec without layer groups")
+	}
+	for i, g := range s.Groups {
+		if len(g.Layers) == 0 || g.KVHeads <= 0 || g.HeadDim <= 0 || g.HeadDim%16 != 0 {
+			return fmt.Errorf("kv: group %d has %d layers, %d KV heads, head dim %d (must be a multiple of 16)", i, len(g.Layers), g.KVHeads, g.HeadDim)
+		}
+	}
+	return nil
+}
+
+// BytesPerToken is what a token costs in sealed blocks, beyond the first block.
+func (s Spec) BytesPerToken() int {
+	n := 0
+	for i := range s.Groups {
+		n += s.BlockBytes(i, s.Format.Form(1))
+	}
+	return n / BlockTokens
+}
+
+// BlockBytes is the size of one block of a group in the given form.
+func (s Spec) BlockBytes(group int, form quant.KVForm) int {
+	g := s.Groups[group]
+	return 2 * len(g.Layers) * g.KVHeads * g.halfBytes(form)
+}
+
+// halfBytes is the room of K or V of one (layer, head): the larger of both, so
+// that one table of offsets serves K and V.
+func (g Group) halfBytes(form quant.KVForm) int {
+	return arena.Align(max(form.HalfBytes(g.HeadDim, BlockTokens), form.HalfBytes(BlockTokens, g.HeadDim)))
+}

@@ -1,0 +1,335 @@
+package model_test
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"math"
+	"os"
+	"testing"
+
+	"mneme/internal/gguf"
+	"mneme/internal/kv"
+	"mneme/internal/model"
+	"mneme/internal/quant"
+	"mneme/internal/tensor"
+	"mneme/internal/testkit"
+	"mneme/internal/token"
+)
+
+// bench is a loaded model with a pool, as the engine would have it.
+type bench struct {
+	model  *model.Model
+	pool   *kv.Pool
+	runner *model.Runner
+}
+
+func openBench(t *testing.T, path string, k *tensor.Kernels, format kv.Format, context int) *bench {
+	t.Helper()
+	f, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := model.Load(f, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil { // nothing may read the file after Load
+		t.Fatal(err)
+	}
+	b := &bench{model: m}
+	if b.pool, err = kv.NewPool(m.Spec(format), 512<<20); err != nil {
+		t.Fatal(err)
+	}
+	team := tensor.NewTeam(2)
+	if b.runner, err = m.NewRunner(b.pool, team, model.Limits{Rows: 512, Logits: 512, Context: context}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		team.Close()
+		_ = b.runner.Close()
+		_ = b.pool.Close()
+		_ = m.Close()
+	})
+	return b
+}
+
+// logits runs ids in chunks and hands out each position's logits.
+func (b *bench) logits(t *testing.T, ids []token.ID, chunk int, each func(pos int, logits []float32)) {
+	t.Helper()
+	stock, ok := b.pool.Allocate(kv.NeedFor(len(ids)))
+	if !ok {
+		t.Fatal("pool too small")
+	}
+	g := kv.NewGrowing(b.pool, kv.Scope{Fingerprint: t.Name(), Namespace: "default"}, stock)
+	for at := 0; at < len(ids); {
+		n := min(chunk, len(ids)-at)
+		span := model.Span{Tokens: ids[at : at+n], KV: g, Slots: g.Plan(n), Logits: n}
+		for i, l := range b.runner.Run([]model.Span{span}) {
+			each(at+i, l)
+		}
+		g.Commit(span.Tokens, nil)
+		at += n
+	}
+	g.Drop()
+	if err := b.pool.Check(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// prompt is one record of logits.json.
+type prompt struct {
+	Name      string
+	IDs       []token.ID
+	Next      []float64 `json:"next_logprob"`
+	Argmax    []int
+	Margin    []float64
+	MeanNLL   float64 `json:"mean_nll"`
+	Positions []struct {
+		Pos  int
+		Full *struct {
+			Dtype  string
+			Offset int
+		}
+	}
+}
+
+func readPrompts(t *testing.T) (vocab int, prompts []prompt) {
+	t.Helper()
+	var file struct {
+		Vocab   int
+		Prompts []prompt
+	}
+	readJSON(t, "smollm2-135m/logits.json", &file)
+	return file.Vocab, file.Prompts
+}
+
+func readJSON(t *testing.T, rel string, into any) {
+	t.Helper()
+	data, err := os.ReadFile(testkit.Golden(t, rel))
+	if err == nil {
+		err = json.Unmarshal(data, into)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// logSoftmax in float64.
+func logSoftmax(logits []float32) []float64 {
+	best := math.Inf(-1)
+	for _, v := range logits {
+		best = math.Max(best, float64(v))
+	}
+	var sum float64
+	for _, v := range logits {
+		sum += math.Exp(float64(v) - best)
+	}
+	out := make([]float64, len(logits))
+	for i, v := range logits {
+		out[i] = float64(v) - best - math.Log(sum)
+	}
+	return out
+}
+
+func argmax(x []float32) int {
+	best := 0
+	for i, v := range x {
+		if v > x[best] {
+			best = i
+		}
+	}
+	return best
+}
+
+// score collects how far logits are from the truth.
+type score struct {
+	n, agree         int
+	dlp, nll, kl     float64
+	klN              int
+	maxDLP, worstTop float64
+}
+
+// TestGoldenLogits holds the real model to logits made with other software, in
+// every KV format, within golden/README.md's tolerance for int8 activations.
+func TestGoldenLogits(t *testing.T) {
+	path := testkit.SmolLM2(t)
+	best := tensor.Variants()[0]
+	// Bounds of mean KL: int8 activations alone for f16 and q8; q4 adds its own.
+	for format, maxKL := range map[kv.Format]float64{kv.FormatF16: 0.006, kv.FormatQ8: 0.006, kv.FormatQ4: 0.010} {
+		t.Run(string(format), func(t *testing.T) {
+			checkGolden(t, openBench(t, path, best, format, 3072), maxKL, []string{"p60", "p200", "p700", "p1500"})
+		})
+	}
+}
+
+// TestGoldenLogitsGeneric holds the portable kernels to the same truth, on a
+// prompt they get through in seconds.
+func TestGoldenLogitsGeneric(t *testing.T) {
+	generic, err := tensor.Pick("generic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkGolden(t, openBench(t, testkit.SmolLM2(t), generic, kv.FormatQ4, 512), 0.010, []string{"p60"})
+}
+
+func checkGolden(t *testing.T, b *bench, maxKL float64, names []string) {
+	vocab, prompts := readPrompts(t)
+	full, err := os.ReadFile(testkit.Golden(t, "smollm2-135m/logits.bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all score
+	for _, p := range prompts {
+		for _, name := range names {
+			if p.Name == name {
+				s := b.score(t, p, vocab, full)
+				all.kl, all.klN = all.kl+s.kl, all.klN+s.klN
+				s.check(t, p)
+			}
+		}
+	}
+	if kl := all.kl / float64(all.klN); kl > maxKL {
+		t.Errorf("mean KL %.4f over %d positions, bound %.4f", kl, all.klN, maxKL)
+	} else {
+		t.Logf("mean KL %.4f over %d positions, bound %.4f", kl, all.klN, maxKL)
+	}
+}
+
+func (b *bench) score(t *testing.T, p prompt, vocab int, full []byte) score {
+	var s score
+	truth := map[int][]float64{}
+	for _, at := range p.Positions {
+		if at.Full != nil {
+			truth[at.Pos] = readFull(full[at.Full.Offset:], at.Full.Dtype, vocab)
+		}
+	}
+	b.logits(t, p.IDs, 256, func(pos int, logits []float32) {
+		s.n++
+		if argmax(logits) == p.Argmax[pos] {
+			s.agree++
+		} else {
+			s.worstTop = math.Max(s.worstTop, p.Margin[pos])
+		}
+		lp := logSoftmax(logits)
+		if pos+1 < len(p.IDs) {
+			d := lp[p.IDs[pos+1]] - p.Next[pos]
+			s.dlp += math.Abs(d)
+			s.maxDLP = math.Max(s.maxDLP, math.Abs(d))
+			s.nll -= d
+		}
+		if want, ok := truth[pos]; ok {
+			s.klN++
+			for i, w := range want {
+				s.kl += math.Exp(w) * (w - lp[i])
+			}
+		}
+	})
+	return s
+}
+
+func readFull(data []byte, dtype string, vocab int) []float64 {
+	out := make([]float64, vocab)
+	for i := range out {
+		if dtype == "f32" {
+			out[i] = float64(math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:])))
+		} else {
+			out[i] = float64(quant.F16Value(binary.LittleEndian.Uint16(data[2*i:])))
+		}
+	}
+	return out
+}
+
+func (s score) check(t *testing.T, p prompt) {
+	t.Helper()
+	n := float64(s.n - 1)
+	top1 := 100 * float64(s.agree) / float64(s.n)
+	t.Logf("%s: mean |dlp| %.4f, max %.3f, NLL %+.5f, top-1 %.2f %%, worst margin %.3f", p.Name, s.dlp/n, s.maxDLP, s.nll/n, top1, s.worstTop)
+	if s.dlp/n > 0.10 || s.maxDLP > 1.5 {
+		t.Errorf("%s: mean |dlp| %.4f (bound 0.10), max %.3f (bound 1.5)", p.Name, s.dlp/n, s.maxDLP)
+	}
+	if s.n >= 200 && (math.Abs(s.nll/n) > 0.03 || top1 < 94) {
+		t.Errorf("%s: NLL differs by %+.4f (bound 0.03), top-1 %.2f %% (bound 94)", p.Name, s.nll/n, top1)
+	}
+}
+
+// TestGoldenGreedy continues prompts greedily and compares with the truth until
+// the first step whose margin is below 0.5.
+func TestGoldenGreedy(t *testing.T) {
+	var file struct {
+		Prompts []struct {
+			Name         string
+			IDs          []token.ID
+			Continuation []token.ID
+			Margin       []float64
+		}
+	}
+	readJSON(t, "smollm2-135m/greedy.json", &file)
+	path := testkit.SmolLM2(t)
+	for _, format := range []kv.Format{kv.FormatF16, kv.FormatQ8, kv.FormatQ4} {
+		b := openBench(t, path, tensor.Variants()[0], format, 1024)
+		for _, p := range file.Prompts {
+			sure := 0 // steps before the first doubtful one
+			for sure < len(p.Margin) && p.Margin[sure] >= 0.5 {
+				sure++
+			}
+			ids := append(append([]token.ID(nil), p.IDs...), p.Continuation[:sure]...)
+			b.logits(t, ids, 128, func(pos int, logits []float32) {
+				step := pos - (len(p.IDs) - 1)
+				if step >= 0 && step < sure && token.ID(argmax(logits)) != p.Continuation[step] {
+					t.Errorf("%s %s: step %d of %d sure ones is %d, truth %d (margin %.2f)", format, p.Name, step, sure, argmax(logits), p.Continuation[step], p.Margin[step])
+				}
+			})
+			t.Logf("%s %s: %d steps compared", format, p.Name, sure)
+		}
+	}
+}
+
+// TestTinyLlama holds f32 weights (rope scaling, head dim 16, untied head) to
+// the truth's f32 bounds.
+func TestTinyLlama(t *testing.T) {
+	var truth struct {
+		Cases []struct {
+			IDs    []token.ID
+			Greedy []token.ID
+			Margin []float64 `json:"greedy_margin"`
+		}
+	}
+	readJSON(t, "tiny/llama/truth.json", &truth)
+	raw, err := os.ReadFile(testkit.Golden(t, "tiny/llama/logits.bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// With KV in f16 the bound is wider: f16 rounds keys and values.
+	for _, c := range []struct {
+		k      *tensor.Kernels
+		format kv.Format
+		bound  float64
+	}{{tensor.Exact(), kv.FormatF32, 1e-3}, {tensor.Variants()[0], kv.FormatF16, 2e-2}} {
+		k := c.k
+		b := openBench(t, testkit.Golden(t, "tiny/llama/model.gguf"), k, c.format, 512)
+		var worst float64
+		b.logits(t, truth.Cases[0].IDs, 64, func(pos int, logits []float32) {
+			for i, v := range logits {
+				want := math.Float32frombits(binary.LittleEndian.Uint32(raw[4*(pos*len(logits)+i):]))
+				worst = math.Max(worst, math.Abs(float64(v-want)))
+			}
+		})
+		t.Logf("%s, %s: max |logit diff| %.2e, bound %.0e", k.Name(), c.format, worst, c.bound)
+		b.greedyEquals(t, truth.Cases[0].IDs, truth.Cases[0].Greedy, truth.Cases[0].Margin)
+		if worst > c.bound {
+			t.Errorf("%s, %s: max |logit diff| %.2e, bound %.0e", k.Name(), c.format, worst, c.bound)
+		}
+	}
+}
+
+// greedyEquals teacher-forces a continuation and wants every step of a margin
+// above 0.005 to agree.
+func (b *bench) greedyEquals(t *testing.T, ids, continuation []token.ID, margin []float64) {
+	t.Helper()
+	all := append(append([]token.ID(nil), ids...), continuation...)
+	b.logits(t, all[:len(all)-1], 64, func(pos int, logits []float32) {
+		if step := pos - (len(ids) - 1); step >= 0 && margin[step] > 0.005 && token.ID(argmax(logits)) != continuation[step] {
+			t.Errorf("greedy step %d is %d, truth %d (margin %.3f)", step, argmax(logits), continuation[step], margin[step])
+		}
+	})
+}

@@ -1,0 +1,9 @@
+//go:build !amd64 || noasm
+
+package tensor
+
+// native: without assembly only generic runs.
+func native() []*Kernels { return nil }
+
+// pause has nothing to say to the core.
+func pause() {}
