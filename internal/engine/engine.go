@@ -1,0 +1,358 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mneme/internal/chat"
+	"mneme/internal/kv"
+	"mneme/internal/model"
+	"mneme/internal/sample"
+	"mneme/internal/store"
+	"mneme/internal/tensor"
+	"mneme/internal/token"
+)
+
+// Config is what an engine is made of and bounded by.
+type Config struct {
+	Name       string // of the served model
+	Model      *model.Model
+	Tokenizer  *token.Tokenizer
+	Template   *chat.Template // nil for a base model
+	Pool       *kv.Pool
+	Store      *store.Store
+	Context    int // positions of a sequence; the model's own if 0
+	MaxBatch   int // sequences in a step; 16 if 0
+	StepTokens int // tokens in a step; 512 if 0
+	Threads    int // workers; one per CPU if 0
+	MaxQueue   int // turns that run or wait; 1024 if 0
+	Log        *slog.Logger
+	Clock      func() time.Time
+	// Observe, if set, is called before each step with its sequences and tokens.
+	Observe func(Step)
+	// SealedOwn breaks rule 1 on purpose (model.Limits); for the test that shows
+	// that the tests of one answer can fail.
+	SealedOwn bool
+}
+
+// Step describes a batch.
+type Step struct{ Sequences, Tokens, LargestChunk int }
+
+func (c *Config) defaults() {
+	if c.Context == 0 {
+		c.Context = c.Model.Context
+	}
+	for _, v := range []struct {
+		at  *int
+		def int
+	}{{&c.MaxBatch, 16}, {&c.StepTokens, 512}, {&c.Threads, runtime.NumCPU()}, {&c.MaxQueue, 1024}} {
+		if *v.at == 0 {
+			*v.at = v.def
+		}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+}
+
+// Engine runs turns. Its goroutines: the loop, which alone touches the model,
+// the batch and open blocks; the admitter; and one per turn that reads from or
+// writes to disk. Close waits for all of them.
+type Engine struct {
+	cfg           Config
+	model         *model.Model
+	tok           *token.Tokenizer
+	pool          *kv.Pool
+	store         *store.Store
+	runner        *model.Runner
+	team          *tensor.Team
+	log           *slog.Logger
+	kvFingerprint string
+
+	table    agentTable
+	queue    *queue
+	ready    chan *sequence // admitted, for the loop
+	freed    event          // blocks may have been given back
+	pending  atomic.Int64   // turns accepted and not over
+	draining atomic.Bool
+	stop     context.Context
+	halt     context.CancelFunc
+	wg       sync.WaitGroup
+	counters counters
+
+	// The loop's own:
+	running    []*sequence
+	candidates []candidate
+	spans      []model.Span
+	batch      []*sequence // of spans
+}
+
+type counters struct {
+	computed, cached, generated atomic.Int64
+	finished, failed, preempted atomic.Int64
+	storeErrors, running        atomic.Int64
+}
+
+// New starts an engine. The model, pool and store stay the caller's, who closes
+// them after the engine.
+func New(cfg Config) (*Engine, error) {
+	cfg.defaults()
+	if cfg.Context > cfg.Model.Context {
+		return nil, fmt.Errorf("engine: context of %d tokens, the model was trained on %d", cfg.Context, cfg.Model.Context)
+	}
+	team := tensor.NewTeam(cfg.Threads)
+	runner, err := cfg.Model.NewRunner(cfg.Pool, team, model.Limits{
+		Rows: cfg.StepTokens + cfg.MaxBatch, Logits: cfg.MaxBatch, Context: cfg.Context, SealedOwn: cfg.SealedOwn,
+	})
+	if err != nil {
+		team.Close()
+		return nil, err
+	}
+	e := &Engine{
+		cfg: cfg, model: cfg.Model, tok: cfg.Tokenizer, pool: cfg.Pool, store: cfg.Store, runner: runner, team: team, log: cfg.Log,
+		kvFingerprint: cfg.Model.KVFingerprint(cfg.Pool.Spec().Format),
+		table:         agentTable{agents: map[agentKey]*agent{}},
+		queue:         newQueue(), ready: make(chan *sequence),
+	}
+	e.stop, e.halt = context.WithCancel(context.Background())
+	e.wg.Add(2)
+	go e.run()
+	go e.admit()
+	return e, nil
+}
+
+func (e *Engine) now() time.Time { return e.cfg.Clock().UTC() }
+
+// Submit accepts a turn: it waits for the agent's turns before, resolves the
+// prompt and queues the sequence. The stream ends with ctx.
+func (e *Engine) Submit(ctx context.Context, r Request) (*Stream, error) {
+	if err := e.check(&r); err != nil {
+		return nil, err
+	}
+	if e.pending.Add(1) > int64(e.cfg.MaxQueue) {
+		e.pending.Add(-1)
+		return nil, ErrQueueFull
+	}
+	s, err := e.accept(ctx, r)
+	if err != nil {
+		e.pending.Add(-1)
+		e.freed.fire()
+		return nil, err
+	}
+	e.queue.push(s, false)
+	if e.stop.Err() != nil { // Close may have emptied the queue before
+		e.failQueued()
+	}
+	return s.stream, nil
+}
+
+func (e *Engine) check(r *Request) error {
+	if e.draining.Load() {
+		return ErrDraining
+	}
+	if r.MaxTokens < 0 {
+		return &InputError{Field: "max_tokens", Problem: fmt.Sprintf("%d is negative", r.MaxTokens)}
+	}
+	for i, id := range r.Tokens {
+		if id < 0 || int(id) >= e.model.Vocab {
+			return &InputError{Field: fmt.Sprintf("prompt[%d]", i), Problem: fmt.Sprintf("token %d is not in the vocabulary of %d", id, e.model.Vocab)}
+		}
+	}
+	if err := sample.CheckStops(r.Stop); err != nil {
+		return &InputError{Field: "stop", Problem: err.Error()}
+	}
+	var param *sample.ParamError
+	if err := r.Sampling.Check(); errors.As(err, &param) {
+		return &InputError{Field: param.Field, Problem: param.Problem}
+	}
+	return nil
+}
+
+// accept makes the sequence of a request; after an error nothing is held.
+func (e *Engine) accept(ctx context.Context, r Request) (*sequence, error) {
+	s := &sequence{req: r, began: time.Now(), leave: func() {}, scope: kv.Scope{Fingerprint: e.kvFingerprint, Namespace: r.Namespace}}
+	var own []lineage
+	if r.Agent != "" {
+		a, leave, err := e.table.enter(ctx, agentKey{r.Namespace, r.Agent})
+		if err != nil {
+			return nil, err
+		}
+		state, err := e.load(a)
+		if err != nil {
+			leave()
+			return nil, err
+		}
+		s.agent, s.leave, own = a, leave, []lineage{state.lineage()}
+	}
+	if err := e.prepare(s, own); err != nil {
+		s.leave()
+		return nil, err
+	}
+	var cancel context.CancelFunc
+	s.ctx, cancel = context.WithCancel(ctx)
+	s.stream = newStream(s.tokens[:s.prompt:s.prompt], cancel)
+	return s, nil
+}
+
+// prepare resolves the prompt and checks that it can run.
+func (e *Engine) prepare(s *sequence, own []lineage) error {
+	l := lineage{tokens: append([]token.ID(nil), s.req.Tokens...)}
+	if s.req.Tokens == nil {
+		var err error
+		if l, err = e.resolve(s.req.Text, append(own, e.table.remembered(s.req.Namespace)...)); err != nil {
+			return err
+		}
+	} else {
+		for i, at := 0, 0; i < len(l.tokens); i++ {
+			at += len(e.tok.Bytes(l.tokens[i]))
+			l.ends = append(l.ends, at)
+		}
+	}
+	n := len(l.tokens)
+	switch {
+	case n == 0:
+		return &InputError{Field: "prompt", Problem: "is empty"}
+	case n >= e.cfg.Context:
+		return &ContextError{Tokens: n, Context: e.cfg.Context}
+	}
+	s.tokens, s.ends, s.prompt, s.promptEnd = l.tokens, l.ends, n, l.ends[n-1]
+	s.keys = s.scope.Chain(s.tokens, kv.BlockTokens)
+	s.sampler, s.stopper, s.text = sample.New(s.req.Sampling), sample.NewStopper(s.req.Stop), e.tok.NewStream()
+	return e.bound(s)
+}
+
+// bound sets where the turn ends at the latest: max_tokens, the context, and
+// what the pool could hold if it were empty.
+func (e *Engine) bound(s *sequence) error {
+	s.limit = e.cfg.Context
+	if m := s.req.MaxTokens; m > 0 && m < s.limit-s.prompt {
+		s.limit = s.prompt + m
+	}
+	if !e.pool.Fits(kv.NeedFor(s.prompt + 1)) {
+		return &CapacityError{NeedBytes: e.pool.Bytes(kv.NeedFor(s.prompt + 1)), PoolBytes: e.pool.BudgetBytes()}
+	}
+	for !e.pool.Fits(kv.NeedFor(s.limit)) {
+		s.limit = max(s.prompt+1, s.limit-kv.BlockTokens)
+	}
+	return nil
+}
+
+func (e *Engine) observe() {
+	if e.cfg.Observe == nil {
+		return
+	}
+	st := Step{Sequences: len(e.spans)}
+	for i := range e.spans {
+		st.Tokens += len(e.spans[i].Tokens)
+		st.LargestChunk = max(st.LargestChunk, len(e.spans[i].Tokens))
+	}
+	e.cfg.Observe(st)
+}
+
+// --- state and end ---
+
+// Info describes what is served.
+type Info struct {
+	Model           string
+	Fingerprint     string
+	Context         int
+	KVFormat        string
+	KVBytesPerToken int
+	Kernel          string
+	NumericsClass   string
+	Template        *chat.Template
+	Tokenizer       *token.Tokenizer
+}
+
+// Info describes what is served.
+func (e *Engine) Info() Info {
+	k := e.model.Kernels()
+	return Info{
+		Model: e.cfg.Name, Fingerprint: e.model.Fingerprint, Context: e.cfg.Context,
+		KVFormat: string(e.pool.Spec().Format), KVBytesPerToken: e.pool.Spec().BytesPerToken(),
+		Kernel: k.Name(), NumericsClass: k.Class(), Template: e.cfg.Template, Tokenizer: e.tok,
+	}
+}
+
+// Stats are the engine's counters since the start and its state now.
+type Stats struct {
+	Pool            kv.Stats
+	Store           store.Stats
+	Running         int
+	Waiting         int
+	TokensComputed  int64 // of prompts
+	TokensCached    int64 // of prompts
+	TokensGenerated int64
+	TurnsFinished   int64
+	TurnsFailed     int64
+	Preempted       int64
+	StoreErrors     int64
+}
+
+// Stats takes the counters.
+func (e *Engine) Stats() Stats {
+	c := &e.counters
+	running := int(c.running.Load())
+	return Stats{
+		Pool: e.pool.Stats(), Store: e.store.Stats(), Running: running, Waiting: max(0, int(e.pending.Load())-running),
+		TokensComputed: c.computed.Load(), TokensCached: c.cached.Load(), TokensGenerated: c.generated.Load(),
+		TurnsFinished: c.finished.Load(), TurnsFailed: c.failed.Load(), Preempted: c.preempted.Load(), StoreErrors: c.storeErrors.Load(),
+	}
+}
+
+// Ready says why no turn can be taken, or nil.
+func (e *Engine) Ready() error {
+	if e.draining.Load() {
+		return ErrDraining
+	}
+	return nil
+}
+
+// Drain accepts no more turns and waits until those accepted are over.
+func (e *Engine) Drain(ctx context.Context) error {
+	e.draining.Store(true)
+	for {
+		over := e.freed.wait()
+		if e.pending.Load() == 0 {
+			return nil
+		}
+		select {
+		case <-over:
+		case <-ctx.Done():
+			return fmt.Errorf("%d turns not over: %w", e.pending.Load(), ctx.Err())
+		}
+	}
+}
+
+// Close ends running turns, waits for every goroutine and gives all blocks back.
+func (e *Engine) Close() error {
+	e.draining.Store(true)
+	e.halt()
+	e.wg.Wait()
+	e.failQueued()
+	e.table.mu.Lock()
+	defer e.table.mu.Unlock()
+	for _, a := range e.table.agents {
+		if a.state != nil && a.state.blocks != nil {
+			a.state.blocks.Release()
+			a.state = nil
+		}
+	}
+	e.team.Close()
+	return e.runner.Close()
+}
+
+func (e *Engine) failQueued() {
+	for _, s := range e.queue.drain() {
+		e.fail(s, ErrDraining)
+	}
+}

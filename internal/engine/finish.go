@@ -1,0 +1,220 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"mneme/internal/kv"
+	"mneme/internal/store"
+	"mneme/internal/token"
+)
+
+// sample chooses the sequence's next token and delivers it; true at the end.
+func (e *Engine) sample(s *sequence, logits []float32) (done bool, err error) {
+	choice, err := s.sampler.Next(logits, len(s.tokens), s.tokens, s.prompt)
+	if err != nil {
+		return true, err
+	}
+	if s.first == 0 {
+		s.first = time.Since(s.began)
+		e.counters.cached.Add(int64(s.cached))
+	}
+	e.counters.generated.Add(1)
+	s.tokens = append(s.tokens, choice.ID)
+	s.ends = append(s.ends, s.ends[len(s.ends)-1]+len(e.tok.Bytes(choice.ID)))
+	out := Output{ID: choice.ID, Logprob: choice.Logprob, Top: choice.Top}
+	out.Text, done = s.release(e, out)
+	s.emitted += len(out.Text)
+	s.stream.push(out)
+	return done, nil
+}
+
+// release gives the text a token sets free and says whether the turn ends.
+func (s *sequence) release(e *Engine, out Output) (text string, done bool) {
+	if e.tok.IsEnd(out.ID) && !s.req.IgnoreEOS {
+		s.finish = FinishStop
+		return s.flush(""), true
+	}
+	text, stopped := s.stopper.Push(s.text.Push(out.ID))
+	switch {
+	case stopped:
+		s.finish = FinishStop
+		return text, true
+	case len(s.tokens) >= s.limit:
+		s.finish = FinishLength
+		return s.flush(text), true
+	}
+	return text, false
+}
+
+// flush gives what half characters and possible stop strings kept back.
+func (s *sequence) flush(text string) string {
+	more, stopped := s.stopper.Push(s.text.Flush())
+	if stopped {
+		s.finish = FinishStop
+		return text + more
+	}
+	return text + more + s.stopper.Flush()
+}
+
+// fail ends a sequence without a turn: its agent stays as it was.
+func (e *Engine) fail(s *sequence, err error) {
+	e.counters.failed.Add(1)
+	s.stream.end(Completed{Usage: s.usage()}, err)
+	e.over(s)
+}
+
+// over lets the agent's next turn begin and wakes who waits for room.
+func (e *Engine) over(s *sequence) {
+	s.leave()
+	e.pending.Add(-1)
+	e.freed.fire()
+}
+
+// complete turns a finished sequence into its agent's next state. The batch
+// goes on; only this request waits for the disk.
+func (e *Engine) complete(s *sequence) {
+	blocks := s.kv.Freeze()
+	e.wg.Add(1)
+	go func() {
+		defer e.wg.Done()
+		e.settle(s, blocks)
+	}()
+}
+
+func (e *Engine) settle(s *sequence, blocks *kv.AgentBlocks) {
+	e.table.remember(s.scope.Namespace, lineage{s.tokens, s.ends})
+	result := Completed{Finish: s.finish, Usage: s.usage(), Start: s.start, TimeToFirst: s.first}
+	if s.agent == nil {
+		blocks.Release()
+	} else {
+		result.Turn, result.PublishErr = e.publish(s, blocks)
+	}
+	e.counters.finished.Add(1)
+	e.over(s)
+	s.stream.end(result, nil)
+}
+
+func (s *sequence) usage() Usage {
+	return Usage{Prompt: s.prompt, Cached: s.cached, Completion: len(s.tokens) - s.prompt}
+}
+
+// publish makes the turn durable and the agent's current one. If the disk
+// refuses, the turn lives in memory only and the error says so.
+func (e *Engine) publish(s *sequence, blocks *kv.AgentBlocks) (turn int, err error) {
+	old := e.table.stateOf(s.agent)
+	state := &agentState{manifest: e.nextManifest(s, old, blocks), blocks: blocks}
+	for i := range blocks.Keys() {
+		tokens := blocks.Tokens()[i*kv.BlockTokens : (i+1)*kv.BlockTokens]
+		e.appendBlock(s.scope, blocks.Keys(), i, tokens, func(g int) kv.BlockID { return blocks.SealedBlock(g, i) })
+	}
+	err = e.store.Publish(context.Background(), state.manifest, e.tails(blocks))
+	if err != nil {
+		e.counters.storeErrors.Add(1)
+		e.log.Error("turn not stored", "agent", s.agent.key.id, "err", err)
+	}
+	state.saved = err == nil
+	e.table.set(s.agent, state)
+	if old.blocks != nil {
+		old.blocks.Release()
+	}
+	return len(state.manifest.Turns), err
+}
+
+func (e *Engine) nextManifest(s *sequence, old *agentState, blocks *kv.AgentBlocks) store.Manifest {
+	m := old.manifest
+	now := e.now()
+	u := s.usage()
+	turns := e.keptTurns(m, lineage{s.tokens, s.ends})
+	m.Turns = append(turns, store.Turn{
+		Turn: len(turns) + 1, Tokens: len(s.tokens), Prompt: u.Prompt, Cached: u.Cached, Completion: u.Completion,
+		Finish: string(s.finish), TextEnd: min(s.promptEnd+s.emitted, s.ends[len(s.ends)-1]), Created: now,
+	})
+	m.Tokens, m.Ends = s.tokens, s.ends
+	m.Keys, m.KVTokens, m.Tail = blocks.Keys(), blocks.Len(), nil
+	m.KVFingerprint, m.LastUsed = e.kvFingerprint, now
+	return m
+}
+
+// keptTurns are the turns whose visible text the new state still begins with; a
+// request that rolled the agent back leaves later ones out.
+func (e *Engine) keptTurns(m store.Manifest, now lineage) []store.Turn {
+	common := e.commonText(lineage{m.Tokens, m.Ends}, now)
+	n := 0
+	for n < len(m.Turns) && m.Turns[n].TextEnd <= common {
+		n++
+	}
+	return append([]store.Turn(nil), m.Turns[:n]...)
+}
+
+// commonText is the length in bytes of the text two lineages begin with alike.
+func (e *Engine) commonText(a, b lineage) int {
+	n := commonPrefix(a.tokens, b.tokens)
+	at := 0
+	if n > 0 {
+		at = a.ends[n-1]
+	}
+	x, y := e.spell(a.tokens[n:]), e.spell(b.tokens[n:])
+	for i := 0; i < len(x) && i < len(y) && x[i] == y[i]; i++ {
+		at++
+	}
+	return at
+}
+
+func (e *Engine) spell(tokens []token.ID) (text []byte) {
+	for _, id := range tokens {
+		text = append(text, e.tok.Bytes(id)...)
+	}
+	return text
+}
+
+func commonPrefix(a, b []token.ID) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
+// persist hands a block that was just sealed to the write-behind.
+func (e *Engine) persist(s *sequence, index int) {
+	keys := s.kv.Keys()
+	tokens := s.kv.Tokens()[index*kv.BlockTokens : (index+1)*kv.BlockTokens]
+	e.appendBlock(s.scope, keys, index, tokens, func(g int) kv.BlockID { return s.kv.SealedBlock(g, index) })
+}
+
+func (e *Engine) appendBlock(scope kv.Scope, keys []kv.Key, index int, tokens []token.ID, block func(group int) kv.BlockID) {
+	parent := scope.Root()
+	if index > 0 {
+		parent = keys[index-1]
+	}
+	for g := range e.pool.Spec().Groups {
+		if e.store.Has(keys[index], g) {
+			continue
+		}
+		id := block(g)
+		e.pool.Retain(id)
+		e.store.Append(store.Block{
+			Key: keys[index], Parent: parent, Group: g, Form: e.pool.FormOf(id), Tokens: append([]token.ID(nil), tokens...), SizeBytes: e.pool.SizeOf(id),
+			Copy: func(dst []byte) { e.pool.CopyOut(dst, id) },
+			Done: func() { e.pool.Release(id); e.freed.fire() },
+		})
+	}
+}
+
+// tails copies the open blocks' tokens for the tail frames.
+func (e *Engine) tails(blocks *kv.AgentBlocks) []store.TailBlock {
+	var out []store.TailBlock
+	for g := range e.pool.Spec().Groups {
+		id, n := blocks.OpenBlock(g)
+		if n == 0 {
+			return nil
+		}
+		all := blocks.Tokens()
+		out = append(out, store.TailBlock{
+			Group: g, Form: e.pool.FormOf(id), Tokens: all[len(all)-n:], SizeBytes: e.pool.Spec().TailBytes(g, n),
+			Copy: func(dst []byte) { e.pool.CopyTailOut(dst, id, n) },
+		})
+	}
+	return out
+}

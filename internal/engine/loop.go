@@ -1,0 +1,216 @@
+package engine
+
+import (
+	"context"
+
+	"mneme/internal/kv"
+	"mneme/internal/model"
+)
+
+// run is the loop: the one owner of the model, the batch and the open blocks.
+// Sequences join and leave between any two steps.
+func (e *Engine) run() {
+	defer e.wg.Done()
+	defer e.dropAll()
+	for {
+		if !e.join() {
+			return
+		}
+		e.leaveCancelled()
+		if !e.step() && len(e.running) > 0 {
+			e.stalled()
+		}
+	}
+}
+
+// join takes in what is ready, up to the batch's size; it waits only when
+// nothing runs. False when the engine stops.
+func (e *Engine) join() bool {
+	if len(e.running) == 0 {
+		select {
+		case s := <-e.ready:
+			e.running = append(e.running, s)
+		case <-e.stop.Done():
+			return false
+		}
+	}
+	for len(e.running) < e.cfg.MaxBatch {
+		select {
+		case s := <-e.ready:
+			e.running = append(e.running, s)
+		default:
+			e.countRunning()
+			return e.stop.Err() == nil
+		}
+	}
+	e.countRunning()
+	return e.stop.Err() == nil
+}
+
+func (e *Engine) countRunning() { e.counters.running.Store(int64(len(e.running))) }
+
+// remove takes a sequence out of the batch; the order of the others stays.
+func (e *Engine) remove(s *sequence) {
+	for i, r := range e.running {
+		if r == s {
+			e.running = append(e.running[:i], e.running[i+1:]...)
+			return
+		}
+	}
+}
+
+func (e *Engine) leaveCancelled() {
+	for i := len(e.running) - 1; i >= 0; i-- {
+		if s := e.running[i]; s.ctx.Err() != nil {
+			e.remove(s)
+			s.kv.Drop()
+			e.fail(s, context.Cause(s.ctx))
+		}
+	}
+}
+
+func (e *Engine) dropAll() {
+	for _, s := range e.running {
+		s.kv.Drop()
+		e.fail(s, ErrDraining)
+	}
+	e.running = nil
+	e.countRunning()
+}
+
+// step runs one batch; false if nothing could be scheduled.
+func (e *Engine) step() bool {
+	for _, s := range e.running {
+		e.follow(s)
+	}
+	chunks := e.plan()
+	e.spans, e.batch = e.spans[:0], e.batch[:0]
+	for i, s := range e.running {
+		if n := chunks[i]; n > 0 {
+			e.addSpan(s, n)
+		}
+	}
+	if len(e.spans) == 0 {
+		return false
+	}
+	e.observe()
+	logits := e.runner.Run(e.spans)
+	e.deliver(logits)
+	return true
+}
+
+// follow takes over blocks of the prompt that others have computed meanwhile.
+func (e *Engine) follow(s *sequence) {
+	for s.kv.Aligned() {
+		i := len(s.kv.Keys())
+		if i >= s.matchBlocks() {
+			return
+		}
+		ids, ok := e.pool.Lookup(s.keys[i])
+		if !ok {
+			return
+		}
+		s.kv.FollowSealed(s.keys[i], s.tokens[i*kv.BlockTokens:(i+1)*kv.BlockTokens], ids)
+		if s.first == 0 {
+			s.cached += kv.BlockTokens
+		}
+	}
+}
+
+// plan schedules the running sequences and gives none to those that lack
+// blocks for their chunk.
+func (e *Engine) plan() []int {
+	e.candidates = e.candidates[:0]
+	for _, s := range e.running {
+		own := s.kv.Len() / kv.BlockTokens
+		c := candidate{pending: s.pending(), aligned: s.kv.Aligned(), decoding: s.decoding() && s.pending() == 1, offset: s.kv.Len() % kv.BlockTokens}
+		if own < len(s.keys) {
+			c.next = s.keys[own:]
+		}
+		e.candidates = append(e.candidates, c)
+	}
+	chunks := schedule(e.candidates, e.cfg.StepTokens)
+	for i, s := range e.running {
+		if chunks[i] > 0 && !e.ensure(s, s.kv.Len()+chunks[i]) {
+			chunks[i] = 0
+		}
+	}
+	return chunks
+}
+
+// ensure reserves ahead so that the sequence can grow to n tokens.
+func (e *Engine) ensure(s *sequence, n int) bool {
+	need := s.kv.Missing(n)
+	if need == (kv.Need{}) {
+		return true
+	}
+	for {
+		if r, ok := e.pool.Allocate(need); ok {
+			s.kv.Stock(r)
+			return true
+		}
+		if !e.evictIdle() {
+			return false
+		}
+	}
+}
+
+func (e *Engine) addSpan(s *sequence, n int) {
+	at := s.kv.Len()
+	span := model.Span{Tokens: s.tokens[at : at+n], KV: s.kv, Slots: s.kv.Plan(n)}
+	if at+n == len(s.tokens) {
+		span.Logits = 1
+	}
+	e.spans, e.batch = append(e.spans, span), append(e.batch, s)
+	e.counters.computed.Add(int64(min(n, max(0, s.prompt-at))))
+}
+
+// stalled decides what to do when no running sequence has room to grow: the
+// youngest gives its blocks up and continues later with the same tokens; a
+// sequence alone waits for what is being read or given back.
+func (e *Engine) stalled() {
+	if n := len(e.running); n > 1 {
+		s := e.running[n-1]
+		e.remove(s)
+		s.kv.Drop()
+		e.freed.fire()
+		e.counters.preempted.Add(1)
+		e.queue.push(s, true)
+		return
+	}
+	freed := e.freed.wait()
+	if s := e.running[0]; e.ensure(s, s.kv.Len()+1) {
+		return
+	}
+	select {
+	case <-freed:
+	case s := <-e.ready:
+		e.running = append(e.running, s)
+	case <-e.running[0].ctx.Done():
+	case <-e.stop.Done():
+	}
+}
+
+// deliver commits the step's KV, samples where logits were asked for and ends
+// what is done.
+func (e *Engine) deliver(logits [][]float32) {
+	next := 0
+	for i := range e.spans {
+		span, s := &e.spans[i], e.batch[i]
+		s.kv.Commit(span.Tokens, func(index int) { e.persist(s, index) })
+		if span.Logits == 0 {
+			continue
+		}
+		done, err := e.sample(s, logits[next])
+		next++
+		switch {
+		case err != nil:
+			e.remove(s)
+			s.kv.Drop()
+			e.fail(s, err)
+		case done:
+			e.remove(s)
+			e.complete(s)
+		}
+	}
+}

@@ -1,0 +1,58 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"mneme/internal/kv"
+	"mneme/internal/sample"
+	"mneme/internal/token"
+)
+
+// sequence is a turn on its way: queued, then admitted, then run by the loop,
+// then finished. One goroutine has it at a time.
+type sequence struct {
+	ctx    context.Context
+	req    Request
+	stream *Stream
+	agent  *agent // nil without one; its turn is ours until leave
+	leave  func()
+	scope  kv.Scope
+
+	tokens []token.ID // prompt and what was generated
+	ends   []int      // text offset after each token
+	prompt int        // prompt tokens
+	limit  int        // tokens at which the turn ends at the latest
+	keys   []kv.Key   // of the prompt's full blocks
+
+	kv      *kv.Growing
+	sampler *sample.Sampler
+	stopper *sample.Stopper
+	text    *token.Stream
+
+	promptEnd int // length of the prompt's text
+	emitted   int // bytes of text delivered
+
+	cached   int // tokens that were not computed for this request
+	start    Start
+	began    time.Time
+	first    time.Duration
+	admitted bool // once; a preempted sequence keeps its ledger
+	finish   FinishReason
+}
+
+// pending counts the tokens without KV; 1 when it decodes.
+func (s *sequence) pending() int { return len(s.tokens) - s.kv.Len() }
+
+// decoding says whether the prompt is done.
+func (s *sequence) decoding() bool { return s.kv.Len() >= s.prompt }
+
+// matchBlocks is how many of its prompt's blocks may be taken from elsewhere:
+// never the one that holds the last prompt token (rule 1).
+func (s *sequence) matchBlocks() int { return (s.prompt - 1) / kv.BlockTokens }
+
+// reserveAhead is how many generated tokens a turn's blocks are reserved for.
+const reserveAhead = 256
+
+// target is the length blocks are reserved for at admission.
+func (s *sequence) target() int { return min(s.limit, len(s.tokens)+reserveAhead) }

@@ -1,0 +1,134 @@
+// Package engine runs turns: it owns the model, the batch and the open blocks,
+// lets sequences join and leave at every step, and keeps the agents' memories.
+// It leaves HTTP shapes to api, files to store, blocks to kv and arithmetic to
+// model.
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"mneme/internal/kv"
+	"mneme/internal/sample"
+	"mneme/internal/token"
+)
+
+// Request is one turn as its caller wants it.
+type Request struct {
+	Agent     string        // "" for a turn without an agent
+	Namespace string        // who may share blocks with whom
+	Text      string        // the rendered prompt; used when Tokens is nil
+	Tokens    []token.ID    // the prompt as ids
+	MaxTokens int           // 0: up to the context
+	Sampling  sample.Params // checked by Submit
+	Stop      []string      // never emitted
+	IgnoreEOS bool
+}
+
+// FinishReason says why a turn ended.
+type FinishReason string
+
+const (
+	FinishStop   FinishReason = "stop"   // an end token or a stop string
+	FinishLength FinishReason = "length" // max_tokens or the context
+)
+
+// Output is one generated token with the text it released.
+// Text may be empty (half a character, a possible stop string) or hold what
+// earlier tokens kept back.
+type Output struct {
+	ID      token.ID
+	Text    string
+	Logprob float64              // when asked for
+	Top     []sample.Alternative // when asked for
+}
+
+// Usage is the ledger of one turn: all numbers in tokens.
+type Usage struct {
+	Prompt     int // all prompt tokens
+	Cached     int // of these, not computed for this request
+	Completion int // generated, the end token included
+}
+
+// Completed is a turn's end.
+type Completed struct {
+	Finish FinishReason
+	Usage  Usage
+	Turn   int // the agent's turn number; 0 without an agent
+	Start  Start
+	// TimeToFirst is from Submit to the first sampled token.
+	TimeToFirst time.Duration
+	// PublishErr is set when the turn was answered but could not be stored.
+	PublishErr error
+}
+
+// Start is how the first token of a turn came about.
+type Start string
+
+const (
+	StartUncached Start = "uncached"
+	StartHot      Start = "hot"
+	StartRestored Start = "restored"
+)
+
+// AgentInfo is what is known of an agent.
+type AgentInfo struct {
+	ID         string
+	Namespace  string
+	Model      string
+	Tokens     int // of its lineage
+	Turns      int
+	Tier       kv.Tier
+	BytesHot   int64 // in the pool
+	BytesDisk  int64
+	BytesShare int64 // of the hot bytes, those that others hold too
+	Parent     string
+	Created    time.Time
+	LastUsed   time.Time
+}
+
+// TurnInfo is one published turn of an agent.
+type TurnInfo struct {
+	Turn       int
+	Tokens     int // of the lineage after it
+	Prompt     int
+	Cached     int
+	Completion int
+	Finish     FinishReason
+	Created    time.Time
+}
+
+var (
+	// ErrNoAgent is returned for an agent nobody made.
+	ErrNoAgent = errors.New("no such agent")
+	// ErrAgentExists is returned by CreateAgent for a taken name.
+	ErrAgentExists = errors.New("agent exists")
+	// ErrAgentBusy is returned when an operation would race a running turn.
+	ErrAgentBusy = errors.New("agent has a turn running")
+	// ErrDraining is returned once shutdown has begun.
+	ErrDraining = errors.New("server is shutting down")
+	// ErrOtherModel is returned for an agent that belongs to another model.
+	ErrOtherModel = errors.New("agent belongs to another model")
+	// ErrQueueFull is returned when too many turns wait.
+	ErrQueueFull = errors.New("too many requests waiting")
+)
+
+// ContextError says that a prompt does not fit the context.
+type ContextError struct{ Tokens, Context int }
+
+func (e *ContextError) Error() string {
+	return fmt.Sprintf("prompt has %d tokens, the context holds %d", e.Tokens, e.Context)
+}
+
+// CapacityError says that a turn can never fit the pool.
+type CapacityError struct{ NeedBytes, PoolBytes int64 }
+
+func (e *CapacityError) Error() string {
+	return fmt.Sprintf("turn needs %d bytes of KV, the pool has %d", e.NeedBytes, e.PoolBytes)
+}
+
+// InputError is a request that can never run as it stands.
+type InputError struct{ Field, Problem string }
+
+func (e *InputError) Error() string { return e.Field + ": " + e.Problem }

@@ -1,0 +1,222 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"mneme/internal/vfs"
+)
+
+var errDead = errors.New("the process is dead")
+
+// until lets a process live for its first n operations.
+func until(n int64) func(vfs.Op) error {
+	return func(op vfs.Op) error {
+		if op.N > n {
+			return errDead
+		}
+		return nil
+	}
+}
+
+// runUntil runs the script on a process that dies after n operations, and
+// returns how many it would have made.
+func runUntil(t *testing.T, inner *vfs.Crashable, n int64) (*script, int64) {
+	t.Helper()
+	sc := newScript()
+	fsys := vfs.NewFailing(inner, until(n))
+	s, err := Open(options(fsys))
+	if err == nil {
+		sc.run(s)
+		_ = s.Close() // ends the goroutine of the dead process
+	}
+	if inner.Handles() != 0 {
+		t.Errorf("death after %d operations: %d handles left", n, inner.Handles())
+	}
+	return sc, fsys.Ops()
+}
+
+const forever = int64(1) << 60
+
+func TestScriptUndisturbed(t *testing.T) {
+	inner := vfs.NewCrashable()
+	sc, ops := runUntil(t, inner, forever)
+	s := open(t, inner)
+	found, err := sc.holds(s)
+	must(t, err)
+	must(t, s.Close())
+	if got, want := fmt.Sprint(found, sc.errs), "map[ada:4 bob:2] []"; got != want {
+		t.Errorf("found %s, want %s", got, want)
+	}
+	if ops < 100 {
+		t.Errorf("%d operations: too short a story", ops)
+	}
+}
+
+// Power is lost after every operation of the history, with several draws of what
+// the disk had kept, and once more while the next start cleans up.
+func TestPowerLossAtEveryOperation(t *testing.T) {
+	_, ops := runUntil(t, vfs.NewCrashable(), forever)
+	inTurn := 0
+	for at := range ops + 1 {
+		for seed := range uint64(15) {
+			inner := vfs.NewCrashable()
+			sc, _ := runUntil(t, inner, at)
+			if sc.published["ada"] < len(sc.ada.turns) {
+				inTurn++
+			}
+			draw := rng(seed, at)
+			inner = inner.Crash(draw)
+			if s, err := Open(options(vfs.NewFailing(inner, until(draw.Int64N(60))))); err == nil {
+				_ = s.Close()
+			}
+			inner = inner.Crash(draw)
+			if err := goesOn(sc, inner); err != nil {
+				t.Fatalf("power lost after operation %d, seed %d: %v", at, seed, err)
+			}
+		}
+	}
+	t.Logf("%d operations, %d crashes with an unpublished turn of ada", ops, inTurn)
+}
+
+// goesOn opens what is left, checks the promise, and takes one more turn of each.
+func goesOn(sc *script, inner *vfs.Crashable) error {
+	s, err := Open(options(inner))
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if _, err := sc.holds(s); err != nil {
+		return err
+	}
+	sc.errs = nil
+	sc.turn(s, sc.ada, 7)
+	sc.turn(s, sc.bob, 7)
+	if err := errors.Join(sc.errs...); err != nil {
+		return err
+	}
+	found, err := sc.holds(s)
+	if err == nil && (found["ada"] != len(sc.ada.turns) || found["bob"] != len(sc.bob.turns)) {
+		err = fmt.Errorf("after one more turn each: %v", found)
+	}
+	return errors.Join(err, s.Close())
+}
+
+// The process is killed after every operation; the next one sees what was in the
+// page cache, goes on, and then power is lost: what it has shown must stay.
+func TestKillThenPowerLossAtEveryOperation(t *testing.T) {
+	_, ops := runUntil(t, vfs.NewCrashable(), forever)
+	for at := range ops + 1 {
+		inner := vfs.NewCrashable()
+		sc, _ := runUntil(t, inner, at)
+		inner.Kill()
+		s := open(t, inner)
+		found, err := sc.holds(s)
+		if err != nil {
+			t.Fatalf("killed after operation %d: %v", at, err)
+		}
+		sc.published, sc.errs = found, nil
+		sc.turn(s, sc.ada, 7)
+		must(t, errors.Join(sc.errs...))
+		seed := uint64(at)
+		inner = inner.Crash(rng(seed, at))
+		_ = s.Close()
+		if err := goesOn(sc, inner); err != nil {
+			t.Fatalf("killed after operation %d, then power lost, seed %d: %v", at, seed, err)
+		}
+	}
+}
+
+// Every operation fails once, alone: the process lives, nothing leaks, what
+// Publish promised holds, and the next turns succeed.
+func TestFailureAtEveryOperation(t *testing.T) {
+	_, ops := runUntil(t, vfs.NewCrashable(), forever)
+	surfaced := 0
+	for at := int64(1); at <= ops; at++ {
+		for _, failure := range []error{syscall.EIO, &vfs.TornWrite{Bytes: 70, Err: syscall.ENOSPC}} {
+			if said, err := failOnce(at, failure); err != nil {
+				t.Fatalf("operation %d fails with %v: %v", at, failure, err)
+			} else if said {
+				surfaced++
+			}
+		}
+	}
+	t.Logf("%d operations failed twice, %d times an error surfaced", ops, surfaced)
+	if surfaced < int(ops) {
+		t.Errorf("only %d errors of %d surfaced", surfaced, 2*ops)
+	}
+}
+
+// failOnce runs the history with the at-th of its operations failing; those of
+// looking at the result are not counted.
+func failOnce(at int64, failure error) (said bool, err error) {
+	inner := vfs.NewCrashable()
+	var armed atomic.Bool
+	var n atomic.Int64
+	armed.Store(true)
+	fsys := vfs.NewFailing(inner, func(op vfs.Op) error {
+		if armed.Load() && n.Add(1) == at {
+			return fmt.Errorf("%s: %w", op, failure)
+		}
+		return nil
+	})
+	sc := newScript()
+	s, err := Open(options(fsys))
+	if err == nil {
+		sc.run(s)
+		said = len(sc.errs) > 0
+		armed.Store(false)
+		_, err = sc.holds(s)
+		armed.Store(true)
+		said = s.Close() != nil || said
+		if err != nil {
+			return said, err
+		}
+	} else {
+		said = true
+	}
+	if inner.Handles() != 0 {
+		return said, fmt.Errorf("%d handles left", inner.Handles())
+	}
+	return said, goesOn(sc, inner)
+}
+
+// A full disk fails turns until there is room again; what was published stays.
+func TestDiskFullForAWhile(t *testing.T) {
+	full := false
+	inner := vfs.NewCrashable()
+	fsys := vfs.NewFailing(inner, func(op vfs.Op) error {
+		if full && op.Kind == vfs.OpWrite {
+			return &vfs.TornWrite{Bytes: op.Bytes / 2, Err: syscall.ENOSPC}
+		}
+		return nil
+	})
+	s := open(t, fsys)
+	sc := newScript()
+	sc.turn(s, sc.ada, 6)
+	must(t, s.Flush(t.Context()))
+	full = true
+	for range 3 {
+		if err := publish(s, sc.ada.say(5)); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("publish on a full disk: %v", err)
+		}
+	}
+	found, err := sc.holds(s)
+	must(t, err)
+	full = false
+	sc.turn(s, sc.ada, 5)
+	must(t, errors.Join(sc.errs...))
+	after, err := sc.holds(s)
+	must(t, err)
+	if got := fmt.Sprint(found, after); got != "map[ada:1 bob:0] map[ada:5 bob:0]" {
+		t.Errorf("turns while full and after: %s", got)
+	}
+	if st := s.Stats(); st.Errors == 0 || st.Dropped == 0 || st.QueuedBytes != 0 {
+		t.Errorf("stats %+v", st)
+	}
+	must(t, s.Close())
+	must(t, goesOn(sc, inner))
+}

@@ -1,0 +1,381 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"mneme/internal/kv"
+	"mneme/internal/quant"
+	"mneme/internal/token"
+	"mneme/internal/vfs"
+)
+
+// change edits one file on disk.
+func change(t *testing.T, fsys vfs.FS, path string, edit func(b []byte) []byte) {
+	t.Helper()
+	data, err := vfs.ReadFile(fsys, path)
+	must(t, err)
+	must(t, vfs.WriteFile(fsys, path, edit(data)))
+}
+
+func flip(at int) func([]byte) []byte {
+	return func(b []byte) []byte {
+		b[at] ^= 0x10
+		return b
+	}
+}
+
+// twoBlocks is a closed store with two blocks in one segment, the first frame at 64.
+func twoBlocks(t *testing.T) (fsys *vfs.Crashable, first, second Block) {
+	t.Helper()
+	fsys = vfs.NewCrashable()
+	s := open(t, fsys)
+	m := newActor("ada").say(2 * blockTokens)
+	must(t, publish(s, m))
+	must(t, s.Close())
+	both := blocks(m, func() {})
+	return fsys, both[0], both[1]
+}
+
+const (
+	firstSegment = "/data/kv/" + fingerprint + "/000001.seg"
+	firstIndex   = "/data/kv/" + fingerprint + "/000001.idx"
+)
+
+func readBack(s *Store, b Block) error {
+	return s.Read(b.Key, b.Group, b.Tokens, make([]byte, payloadBytes))
+}
+
+// Any byte of a frame that is not as written is found out, whether the segment
+// is known by its index or by a scan; the block next to it is untouched, and the
+// damaged one can be appended anew.
+func TestDamageInEveryByteOfAFrame(t *testing.T) {
+	size := shape{blockTokens, payloadBytes}
+	for at := range size.headBytes() + payloadBytes {
+		for _, indexed := range []bool{true, false} {
+			fsys, first, second := twoBlocks(t)
+			change(t, fsys, firstSegment, flip(segmentHeadBytes+at))
+			if !indexed {
+				must(t, fsys.Remove(firstIndex))
+			}
+			s := open(t, fsys)
+			err := readBack(s, first)
+			var damaged *DamagedError
+			switch {
+			case indexed && !errors.As(err, &damaged):
+				t.Errorf("byte %d: read says %v", at, err)
+			case !indexed && !errors.Is(err, ErrMissing):
+				t.Errorf("byte %d, scanned: read says %v", at, err)
+			}
+			if s.Has(first.Key, 0) || s.Stats().Quarantined != 1 {
+				t.Errorf("byte %d: still there, stats %+v", at, s.Stats())
+			}
+			must(t, readBack(s, second))
+			if err := s.Check(); err == nil {
+				t.Errorf("byte %d: Check finds nothing missing", at)
+			}
+			s.Append(first)
+			must(t, s.Flush(t.Context()))
+			must(t, readBack(s, first))
+			must(t, s.Check())
+			must(t, s.Close())
+			s = open(t, fsys) // the newer frame is used
+			must(t, readBack(s, first))
+			must(t, s.Close())
+		}
+	}
+}
+
+// A reader that asks for something else than what lies there is told so.
+func TestReadComparesWhatItAsksFor(t *testing.T) {
+	fsys, first, second := twoBlocks(t)
+	s := open(t, fsys)
+	defer s.Close()
+	at := s.index[second.id()]
+	dst := make([]byte, payloadBytes)
+	for _, c := range []struct {
+		want   wanted
+		dst    []byte
+		reason string
+	}{
+		{wanted{kind: kindTail, tokens: second.Tokens}, dst, "kind 1 instead of 2"},
+		{wanted{kind: kindBlock, key: first.Key, tokens: second.Tokens}, dst, "instead of " + first.Key.String()},
+		{wanted{kind: kindBlock, key: second.Key, group: 1, tokens: second.Tokens}, dst, "group 0 instead of 1"},
+		{wanted{kind: kindBlock, key: second.Key, tokens: first.Tokens}, dst, "its 4 tokens are not the 4 expected"},
+		{wanted{kind: kindBlock, key: second.Key, tokens: second.Tokens}, dst[1:], "payload of 100 bytes, 99 expected"},
+	} {
+		_, err := s.readFrame(at, c.want, c.dst)
+		var damaged *DamagedError
+		if !errors.As(err, &damaged) || !strings.Contains(err.Error(), c.reason) {
+			t.Errorf("want %q, got %v", c.reason, err)
+		}
+	}
+	if err := s.Read(second.Key, 1, second.Tokens, dst); !errors.Is(err, ErrMissing) {
+		t.Errorf("other group: %v", err)
+	}
+	must(t, readBack(s, second))
+}
+
+// A segment cut anywhere keeps the frames before the cut.
+func TestTornSegment(t *testing.T) {
+	frame := int(shape{blockTokens, payloadBytes}.frameBytes())
+	for cut := range segmentHeadBytes + 2*frame {
+		for _, indexed := range []bool{true, false} {
+			fsys, first, second := twoBlocks(t)
+			change(t, fsys, firstSegment, func(b []byte) []byte { return b[:cut] })
+			if !indexed {
+				must(t, fsys.Remove(firstIndex))
+			}
+			s := open(t, fsys)
+			got := [2]bool{readBack(s, first) == nil, readBack(s, second) == nil}
+			if want := [2]bool{cut >= segmentHeadBytes+frame, false}; got != want {
+				t.Errorf("cut at %d: readable %v, want %v", cut, got, want)
+			}
+			must(t, s.Close())
+		}
+	}
+}
+
+// Segments that shrink under a running store are an error, not a signal.
+func TestSegmentShrinksOrVanishesWhileOpen(t *testing.T) {
+	o := options(vfs.Real())
+	o.Dir = t.TempDir()
+	s, err := Open(o)
+	must(t, err)
+	m := newActor("ada").say(2 * blockTokens)
+	must(t, publish(s, m))
+	seg := segmentPath(s.kvDir, 1)
+	must(t, os.Truncate(seg, 100))
+	var damaged *DamagedError
+	if err := readBack(s, blocks(m, nil)[0]); !errors.As(err, &damaged) {
+		t.Errorf("shrunk: %v", err)
+	}
+	must(t, s.Close())
+
+	s, err = Open(o)
+	must(t, err)
+	must(t, publish(s, m))
+	must(t, s.Close())
+	s, err = Open(o)
+	must(t, err)
+	must(t, os.Remove(segmentPath(s.kvDir, 2)))
+	if err := readBack(s, blocks(m, nil)[0]); !errors.As(err, &damaged) {
+		t.Errorf("vanished: %v", err)
+	}
+	must(t, s.Close())
+}
+
+// Without a usable index the segment is scanned, with the same result, and has
+// an index again.
+func TestDamagedIndexIsMadeAnew(t *testing.T) {
+	fsys, _, _ := twoBlocks(t)
+	good, err := vfs.ReadFile(fsys, firstIndex)
+	must(t, err)
+	for at := range good {
+		fsys, first, second := twoBlocks(t)
+		change(t, fsys, firstIndex, flip(at))
+		s := open(t, fsys)
+		must(t, readBack(s, first))
+		must(t, readBack(s, second))
+		must(t, s.Check())
+		must(t, s.Close())
+		again, err := vfs.ReadFile(fsys, firstIndex)
+		must(t, err)
+		if string(again) != string(good) {
+			t.Errorf("byte %d: index made anew differs", at)
+		}
+	}
+}
+
+func TestDamagedSegmentHeadCostsNothing(t *testing.T) {
+	for at := range segmentHeadBytes {
+		fsys, first, second := twoBlocks(t)
+		change(t, fsys, firstSegment, flip(at))
+		must(t, fsys.Remove(firstIndex))
+		s := open(t, fsys)
+		must(t, readBack(s, first))
+		must(t, readBack(s, second))
+		must(t, s.Close())
+	}
+}
+
+func manifestPath(ns, id, name string) string {
+	s := Store{agentsDir: "/data/agents"}
+	return filepath.Join(s.agentDir(agentID{ns, id}), name)
+}
+
+// A damaged manifest, flipped or cut at any byte, falls back to the turn before,
+// at start as under way, and says so; the next publish puts things right.
+func TestDamagedManifestFallsBack(t *testing.T) {
+	path := manifestPath("default", "ada", manifestName)
+	build := func() (*vfs.Crashable, *actor) {
+		fsys, ada := vfs.NewCrashable(), newActor("ada")
+		s := open(t, fsys)
+		must(t, publish(s, ada.say(6)))
+		must(t, publish(s, ada.say(3)))
+		must(t, s.Close())
+		return fsys, ada
+	}
+	fsys, _ := build()
+	good, err := vfs.ReadFile(fsys, path)
+	must(t, err)
+	for at := range good {
+		for _, edit := range []func([]byte) []byte{flip(at), func(b []byte) []byte { return b[:at] }} {
+			fsys, ada := build()
+			change(t, fsys, path, edit)
+			s := open(t, fsys)
+			turn, err := verify(s, ada)
+			must(t, err)
+			if got := fmt.Sprint(turn, s.List()[0].Turns, s.Stats().DamagedManifests > 0); got != "1 1 true" {
+				t.Errorf("byte %d: turn, listed, counted = %s", at, got)
+			}
+			must(t, publish(s, ada.say(2)))
+			turn, err = verify(s, ada)
+			must(t, err)
+			if turn != 3 {
+				t.Errorf("byte %d: next turn is %d", at, turn)
+			}
+			must(t, s.Check())
+			must(t, s.Close())
+		}
+	}
+}
+
+func TestManifestDamagedUnderWay(t *testing.T) {
+	fsys, ada := vfs.NewCrashable(), newActor("ada")
+	s := open(t, fsys)
+	must(t, publish(s, ada.say(6)))
+	must(t, publish(s, ada.say(3)))
+	change(t, fsys, manifestPath("default", "ada", manifestName), flip(40))
+	if err := s.Check(); err == nil {
+		t.Error("Check finds nothing")
+	}
+	turn, err := verify(s, ada)
+	must(t, err)
+	h, ok := s.Header("default", "ada")
+	if got := fmt.Sprint(turn, h.Turns, ok, s.Stats().DamagedManifests); got != "1 1 true 1" {
+		t.Errorf("turn, header, counted = %s", got)
+	}
+	must(t, publish(s, ada.say(1)))
+	must(t, s.Check())
+	must(t, s.Close())
+}
+
+// With both manifests damaged the agent is not listed, and can be begun anew.
+func TestBothManifestsDamaged(t *testing.T) {
+	fsys, ada := vfs.NewCrashable(), newActor("ada")
+	s := open(t, fsys)
+	must(t, publish(s, ada.say(6)))
+	must(t, publish(s, ada.say(3)))
+	must(t, s.Close())
+	for _, name := range []string{manifestName, keptName} {
+		change(t, fsys, manifestPath("default", "ada", name), flip(40))
+	}
+	s = open(t, fsys)
+	if _, err := s.Load("default", "ada"); !errors.Is(err, ErrNoAgent) || len(s.List()) != 0 {
+		t.Errorf("load: %v, list %v", err, s.List())
+	}
+	must(t, publish(s, ada.say(1)))
+	if turn, err := verify(s, ada); err != nil || turn != 3 {
+		t.Errorf("turn %d, %v", turn, err)
+	}
+	must(t, s.Close())
+}
+
+// An intact file of another version stops the start with both numbers.
+func TestOtherVersions(t *testing.T) {
+	le := binary.LittleEndian
+	resum := func(b []byte) []byte {
+		le.PutUint32(b[8:], 7)
+		le.PutUint32(b[12:], fileSum(b))
+		return b
+	}
+	for _, c := range []struct {
+		path string
+		edit func([]byte) []byte
+	}{
+		{manifestPath("default", "ada", manifestName), resum},
+		{firstSegment, func(b []byte) []byte {
+			le.PutUint32(b[8:], 7)
+			le.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
+			return b
+		}},
+	} {
+		fsys, _, _ := twoBlocks(t)
+		change(t, fsys, c.path, c.edit)
+		must(t, fsys.Remove(firstIndex))
+		_, err := Open(options(fsys))
+		var version *VersionError
+		if !errors.As(err, &version) || !strings.Contains(err.Error(), "has format version 7, this program reads version 1") {
+			t.Errorf("%s: %v", c.path, err)
+		}
+		if fsys.Handles() != 0 {
+			t.Errorf("%s: %d handles left", c.path, fsys.Handles())
+		}
+	}
+	fsys, first, _ := twoBlocks(t) // an index is only made anew
+	change(t, fsys, firstIndex, resum)
+	s := open(t, fsys)
+	must(t, readBack(s, first))
+	must(t, s.Close())
+}
+
+// An agent whose KV has another fingerprint keeps its tokens; its blocks and its
+// tail are not there.
+func TestOtherKVFingerprint(t *testing.T) {
+	fsys, ada := vfs.NewCrashable(), newActor("ada")
+	s := open(t, fsys)
+	must(t, publish(s, ada.say(6)))
+	must(t, s.Close())
+	o := options(fsys)
+	o.KVFingerprint = "0f0f"
+	s, err := Open(o)
+	must(t, err)
+	m, err := s.Load("default", "ada")
+	must(t, err)
+	if m.KVFingerprint != fingerprint || len(m.Tokens) != 6 || s.Has(m.Keys[0], 0) {
+		t.Errorf("manifest %+v", m)
+	}
+	if err := s.ReadTail(m.Tail[0], m.Tokens[4:], make([]byte, payloadBytes)); !errors.Is(err, ErrMissing) {
+		t.Errorf("tail: %v", err)
+	}
+	must(t, s.Check())
+	must(t, s.Close())
+}
+
+// Bytes nobody wrote are an error, never a panic and never a frame.
+func FuzzDecoders(f *testing.F) {
+	m := newActor("ada").say(9)
+	m.Tail = []TailRef{{Group: 1, Form: quant.KVF16, Segment: 2, Offset: 64, Tokens: 1, Bytes: 100, Sum: 5}}
+	f.Add(m.encode())
+	f.Add(encodeIndex(1, 1000, []entry{{kind: kindBlock, at: 64, shape: shape{4, 100}}}))
+	fr := frame{kind: kindBlock, tokens: []token.ID{1, 2}, payloadBytes: 10, key: kv.Key{1}}
+	b := make([]byte, segmentHeadBytes+fr.shape().frameBytes())
+	fr.encode(b[segmentHeadBytes:], func([]byte) {})
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if m, err := decodeManifest(b, "f"); err == nil && string(m.encode()) != string(b) {
+			again, err := decodeManifest(m.encode(), "f")
+			if err != nil || len(again.Tokens) != len(m.Tokens) {
+				t.Errorf("manifest changes when written again: %v", err)
+			}
+		}
+		d := decoder{rest: b}
+		d.manifest()
+		_, _, _ = decodeIndex(b, 1, int64(len(b)))
+		fsys := vfs.NewCrashable()
+		must(t, vfs.WriteFile(fsys, "/f", b))
+		file, err := fsys.OpenFile("/f", os.O_RDONLY, 0)
+		must(t, err)
+		found, err := scan(&window{file: file, size: int64(len(b))})
+		if err != nil || found.end > max(segmentHeadBytes, int64(len(b))) {
+			t.Errorf("scan of %d bytes ends at %d: %v", len(b), found.end, err)
+		}
+	})
+}

@@ -1,0 +1,264 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"mneme/internal/kv"
+	"mneme/internal/quant"
+	"mneme/internal/token"
+)
+
+// A manifest is a head of 24 bytes and a body of fields in a fixed order:
+//
+//	 0  magic "MNEMEMAN"
+//	 8  version      u32
+//	12  sum          u32  crc32c of [0,12) and [16,end)
+//	16  body         u64  bytes
+//	24  namespace, id, model, parent, model fingerprint, KV fingerprint: strings
+//	    created, last used: times
+//	    n, n * token id; 0 or 1, then n * (offset - offset before it)
+//	    turns: n, n * (turn, tokens, text end, prompt, cached, completion, finish, created)
+//	    keys: n, n * 32 bytes; groups; KV tokens
+//	    tail: n, n * (group, form, segment, offset, tokens, bytes, frame sum)
+//
+// Numbers are LEB128 varints, differences and times (Unix nanoseconds, 0 for
+// none) zigzag; a string is its length and its bytes.
+const (
+	manifestMagic     = "MNEMEMAN"
+	manifestVersion   = 1
+	manifestHeadBytes = 24
+)
+
+func (m *Manifest) encode() []byte {
+	b := make(encoder, manifestHeadBytes, manifestHeadBytes+256+4*len(m.Tokens)+32*len(m.Keys))
+	copy(b, manifestMagic)
+	binary.LittleEndian.PutUint32(b[8:], manifestVersion)
+	for _, s := range []string{m.Namespace, m.ID, m.Model, m.Parent, m.ModelFingerprint, m.KVFingerprint} {
+		b.string(s)
+	}
+	b.time(m.Created)
+	b.time(m.LastUsed)
+	b.lineage(m)
+	b.turns(m.Turns)
+	b.count(len(m.Keys))
+	for _, key := range m.Keys {
+		b = append(b, key[:]...)
+	}
+	b.counts(m.Groups, m.KVTokens)
+	b.tails(m.Tail)
+	binary.LittleEndian.PutUint64(b[16:], uint64(len(b)-manifestHeadBytes))
+	binary.LittleEndian.PutUint32(b[12:], fileSum(b))
+	return b
+}
+
+// encoder is a body being written.
+type encoder []byte
+
+func (b *encoder) count(n int)         { *b = binary.AppendUvarint(*b, uint64(n)) }
+func (b *encoder) difference(n int)    { *b = binary.AppendVarint(*b, int64(n)) }
+func (b *encoder) string(s string)     { b.count(len(s)); *b = append(*b, s...) }
+func (b *encoder) time(t time.Time)    { *b = binary.AppendVarint(*b, unixNano(t)) }
+func (b *encoder) counts(numbs ...int) { each(numbs, b.count) }
+
+func each[T any](list []T, do func(T)) {
+	for _, v := range list {
+		do(v)
+	}
+}
+
+func (b *encoder) lineage(m *Manifest) {
+	b.count(len(m.Tokens))
+	each(m.Tokens, func(id token.ID) { b.count(int(uint32(id))) })
+	if m.Ends == nil {
+		b.count(0)
+		return
+	}
+	b.count(1)
+	before := 0
+	for _, end := range m.Ends {
+		b.difference(end - before)
+		before = end
+	}
+}
+
+func (b *encoder) turns(turns []Turn) {
+	b.count(len(turns))
+	for _, t := range turns {
+		b.counts(t.Turn, t.Tokens, t.TextEnd, t.Prompt, t.Cached, t.Completion)
+		b.string(t.Finish)
+		b.time(t.Created)
+	}
+}
+
+func (b *encoder) tails(tails []TailRef) {
+	b.count(len(tails))
+	for _, t := range tails {
+		b.counts(t.Group, int(t.Form), int(t.Segment), int(t.Offset), t.Tokens, t.Bytes, int(t.Sum))
+	}
+}
+
+func unixNano(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+// decodeManifest reads a manifest: a *DamagedError for anything but what encode
+// wrote, a *VersionError for an intact one of another version.
+func decodeManifest(b []byte, path string) (Manifest, error) {
+	if len(b) < manifestHeadBytes || string(b[:8]) != manifestMagic {
+		return Manifest{}, &DamagedError{path, fmt.Sprintf("no manifest in %d bytes", len(b))}
+	}
+	le := binary.LittleEndian
+	if sum := fileSum(b); sum != le.Uint32(b[12:]) {
+		return Manifest{}, &DamagedError{path, fmt.Sprintf("sums to %08x, written was %08x", sum, le.Uint32(b[12:]))}
+	}
+	if v := le.Uint32(b[8:]); v != manifestVersion {
+		return Manifest{}, &VersionError{path, v, manifestVersion}
+	}
+	if body := le.Uint64(b[16:]); body != uint64(len(b)-manifestHeadBytes) {
+		return Manifest{}, &DamagedError{path, fmt.Sprintf("body of %d bytes, %d are there", body, len(b)-manifestHeadBytes)}
+	}
+	d := decoder{rest: b[manifestHeadBytes:]}
+	m := d.manifest()
+	if d.err == nil && len(d.rest) > 0 {
+		d.err = fmt.Errorf("%d bytes too many", len(d.rest))
+	}
+	if d.err == nil {
+		d.err = m.check()
+	}
+	if d.err != nil {
+		return Manifest{}, &DamagedError{path, d.err.Error()}
+	}
+	return m, nil
+}
+
+// decoder reads a body; after an error it gives zeros.
+type decoder struct {
+	rest []byte
+	err  error
+}
+
+var errShort = errors.New("ends in the middle of a field")
+
+func (d *decoder) manifest() Manifest {
+	var m Manifest
+	for _, s := range []*string{&m.Namespace, &m.ID, &m.Model, &m.Parent, &m.ModelFingerprint, &m.KVFingerprint} {
+		*s = d.string()
+	}
+	m.Created, m.LastUsed = d.time(), d.time()
+	m.Tokens = list(d, 1, func() token.ID { return token.ID(int32(uint32(d.count()))) })
+	if d.count() != 0 {
+		m.Ends = d.ends(len(m.Tokens))
+	}
+	m.Turns = list(d, 8, d.turn)
+	m.Keys = list(d, len(kv.Key{}), func() kv.Key { return kv.Key(d.take(len(kv.Key{}))) })
+	m.Groups, m.KVTokens = d.count(), d.count()
+	m.Tail = list(d, 7, d.tail)
+	return m
+}
+
+func (d *decoder) fail(err error) {
+	if d.err == nil {
+		d.err = err
+	}
+	d.rest = nil
+}
+
+// take is the next n bytes, zeros after an error.
+func (d *decoder) take(n int) []byte {
+	if n > len(d.rest) {
+		d.fail(errShort)
+		return make([]byte, min(n, len(kv.Key{})))
+	}
+	out := d.rest[:n]
+	d.rest = d.rest[n:]
+	return out
+}
+
+func (d *decoder) count() int {
+	v, n := binary.Uvarint(d.rest)
+	if n <= 0 || v > math.MaxInt {
+		d.fail(errShort)
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return int(v)
+}
+
+func (d *decoder) difference() int64 {
+	v, n := binary.Varint(d.rest)
+	if n <= 0 {
+		d.fail(errShort)
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return v
+}
+
+func (d *decoder) string() string {
+	n := d.count()
+	if n > len(d.rest) {
+		d.fail(errShort)
+		return ""
+	}
+	return string(d.take(n))
+}
+
+func (d *decoder) time() time.Time {
+	nanos := d.difference()
+	if nanos == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, nanos).UTC()
+}
+
+// list reads a count and that many elements of at least minBytes each; nil for none.
+func list[T any](d *decoder, minBytes int, one func() T) []T {
+	n := d.count()
+	if n > len(d.rest)/minBytes {
+		d.fail(errShort)
+		return nil
+	}
+	if n == 0 {
+		return nil
+	}
+	out := make([]T, n)
+	for i := range out {
+		out[i] = one()
+	}
+	return out
+}
+
+func (d *decoder) ends(n int) []int {
+	if n > len(d.rest) {
+		d.fail(errShort)
+		return nil
+	}
+	out := make([]int, n)
+	at := int64(0)
+	for i := range out {
+		at += d.difference()
+		out[i] = int(at)
+	}
+	return out
+}
+
+func (d *decoder) turn() Turn {
+	return Turn{
+		Turn: d.count(), Tokens: d.count(), TextEnd: d.count(), Prompt: d.count(), Cached: d.count(), Completion: d.count(),
+		Finish: d.string(), Created: d.time(),
+	}
+}
+
+func (d *decoder) tail() TailRef {
+	return TailRef{
+		Group: d.count(), Form: quant.KVForm(d.count()), Segment: uint32(d.count()), Offset: int64(d.count()),
+		Tokens: d.count(), Bytes: d.count(), Sum: uint32(d.count()),
+	}
+}

@@ -1,0 +1,145 @@
+package store
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"mneme/internal/kv"
+	"mneme/internal/vfs"
+)
+
+// world is a store and the plain maps that it must equal.
+type world struct {
+	fsys      *vfs.Crashable
+	s         *Store
+	actors    map[string]*actor
+	published map[string]int  // turn of each agent that is there
+	durable   map[kv.Key]bool // blocks that some publish named
+	seen      map[kv.Key]bool // blocks appended and not known lost
+	seed      uint64
+}
+
+func (w *world) actor(t *rapid.T) *actor {
+	id := rapid.SampledFrom([]string{"ada", "bob", "eve"}).Draw(t, "agent")
+	if w.actors[id] == nil {
+		w.actors[id] = newActor(id)
+	}
+	return w.actors[id]
+}
+
+func (w *world) saw(m Manifest, sets ...map[kv.Key]bool) {
+	for _, key := range m.Keys {
+		for _, set := range sets {
+			set[key] = true
+		}
+	}
+}
+
+func (w *world) publish(t *rapid.T) {
+	a := w.actor(t)
+	m := a.say(rapid.IntRange(1, 9).Draw(t, "tokens"))
+	if err := publish(w.s, m); err != nil {
+		t.Fatal(err)
+	}
+	w.published[a.id] = len(a.turns)
+	w.saw(m, w.durable, w.seen)
+}
+
+func (w *world) append(t *rapid.T) {
+	a := w.actor(t)
+	m := a.say(rapid.IntRange(1, 9).Draw(t, "tokens")) // a turn that is never published
+	for _, b := range blocks(m, func() {}) {
+		w.s.Append(b)
+	}
+	w.saw(m, w.seen)
+	if err := w.s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.saw(m, w.durable)
+	a.turns = a.turns[:len(a.turns)-1]
+	a.all = a.all[:0:0]
+	if n := len(a.turns); n > 0 {
+		a.all = append(a.all, a.turns[n-1].Tokens...)
+	}
+}
+
+func (w *world) delete(t *rapid.T) {
+	a := w.actor(t)
+	err := w.s.Delete("default", a.id)
+	if (err == nil) != (w.published[a.id] > 0) {
+		t.Fatalf("delete of %s at turn %d: %v", a.id, w.published[a.id], err)
+	}
+	delete(w.published, a.id)
+}
+
+func (w *world) reopen(t *rapid.T) {
+	if err := w.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.s = open2(t, w.fsys)
+}
+
+func (w *world) crash(t *rapid.T) {
+	w.seed = rapid.Uint64().Draw(t, "seed")
+	after := w.fsys.Crash(rng(w.seed, 0))
+	_ = w.s.Close()
+	w.fsys, w.s = after, open2(t, after)
+	w.seen = maps.Clone(w.durable)
+}
+
+func open2(t *rapid.T, fsys vfs.FS) *Store {
+	s, err := Open(options(fsys))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// check compares everything that can be asked with the maps.
+func (w *world) check(t *rapid.T) {
+	var got, want []string
+	for _, h := range w.s.List() {
+		got = append(got, fmt.Sprint(h.ID, h.Turns))
+	}
+	for _, id := range slices.Sorted(maps.Keys(w.published)) {
+		want = append(want, fmt.Sprint(id, w.published[id]))
+	}
+	if !slices.Equal(got, want) {
+		t.Fatalf("agents %v, want %v", got, want)
+	}
+	for id, a := range w.actors {
+		turn, err := verify(w.s, a)
+		if err != nil || turn != w.published[id] {
+			t.Fatalf("agent %s: turn %d, want %d: %v", id, turn, w.published[id], err)
+		}
+	}
+	for key := range w.seen {
+		if !w.s.Has(key, 0) {
+			t.Fatalf("block %s is gone", key)
+		}
+	}
+	if err := w.s.Check(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Any sequence of publishes, appends, deletes, restarts and crashes leaves what
+// plain maps say.
+func TestStoreIsAMap(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := &world{
+			fsys: vfs.NewCrashable(), actors: map[string]*actor{}, published: map[string]int{},
+			durable: map[kv.Key]bool{}, seen: map[kv.Key]bool{},
+		}
+		w.s = open2(t, w.fsys)
+		defer func() { _ = w.s.Close() }()
+		t.Repeat(map[string]func(*rapid.T){
+			"publish": w.publish, "append": w.append, "delete": w.delete, "reopen": w.reopen, "crash": w.crash,
+			"": w.check,
+		})
+	})
+}

@@ -1,0 +1,249 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"mneme/internal/kv"
+	"mneme/internal/quant"
+	"mneme/internal/token"
+	"mneme/internal/vfs"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	blockTokens  = 4 // of the stories; the store takes any number
+	payloadBytes = 100
+	fingerprint  = "abcdef0123"
+)
+
+var (
+	scope = kv.Scope{Fingerprint: fingerprint, Namespace: "default"}
+	epoch = time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
+)
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func options(fsys vfs.FS) Options {
+	return Options{
+		FS: fsys, Dir: "/data", ModelFingerprint: "m0", KVFingerprint: fingerprint,
+		Clock:        func() time.Time { return epoch },
+		SegmentBytes: 1200, // four or five frames
+		QueueBytes:   1000,
+	}
+}
+
+func open(t testing.TB, fsys vfs.FS) *Store {
+	t.Helper()
+	s, err := Open(options(fsys))
+	must(t, err)
+	return s
+}
+
+// payload is what the block of these tokens after parent holds.
+func payload(parent kv.Key, tokens []token.ID) []byte {
+	key := scope.Next(parent, tokens)
+	b := make([]byte, payloadBytes)
+	for i := range b {
+		b[i] = key[i%len(key)] + byte(i)
+	}
+	return b
+}
+
+func fill(data []byte) func([]byte) {
+	return func(dst []byte) {
+		if len(dst) != len(data) {
+			panic(fmt.Sprintf("asked for %d bytes, have %d", len(dst), len(data)))
+		}
+		copy(dst, data)
+	}
+}
+
+// actor is an agent in a story: what it would say it has after each turn.
+type actor struct {
+	id    string
+	all   []token.ID
+	turns []Manifest // as handed to Publish, tail not filled
+}
+
+func newActor(id string) *actor { return &actor{id: id} }
+
+// say adds a turn of n tokens that depend on the actor and their position.
+func (a *actor) say(n int) Manifest {
+	for range n {
+		a.all = append(a.all, token.ID(1000*int(a.id[0])+len(a.all)))
+	}
+	tokens := a.all[:len(a.all):len(a.all)]
+	m := Manifest{
+		Namespace: "default", ID: a.id, Model: "tiny", Tokens: tokens,
+		Keys: scope.Chain(tokens, blockTokens), KVTokens: len(tokens),
+		Created: epoch, LastUsed: epoch.Add(time.Duration(len(tokens)) * time.Minute),
+	}
+	for i := range tokens {
+		m.Ends = append(m.Ends, 3*(i+1))
+	}
+	if len(a.turns) > 0 {
+		m.Turns = a.turns[len(a.turns)-1].Turns
+	}
+	m.Turns = append(m.Turns[:len(m.Turns):len(m.Turns)], Turn{
+		Turn: len(m.Turns) + 1, Tokens: len(tokens), Prompt: n - 1, Completion: 1, Finish: "stop", Created: epoch,
+	})
+	a.turns = append(a.turns, m)
+	return m
+}
+
+// blocks are the sealed blocks of a manifest, as the engine would append them.
+func blocks(m Manifest, done func()) []Block {
+	var out []Block
+	parent := scope.Root()
+	for i, key := range m.Keys {
+		tokens := m.Tokens[i*blockTokens : (i+1)*blockTokens]
+		out = append(out, Block{
+			Key: key, Parent: parent, Form: quant.KVQ4, Tokens: tokens, SizeBytes: payloadBytes,
+			Copy: fill(payload(parent, tokens)), Done: done,
+		})
+		parent = key
+	}
+	return out
+}
+
+func lastKey(m Manifest) kv.Key {
+	if len(m.Keys) == 0 {
+		return scope.Root()
+	}
+	return m.Keys[len(m.Keys)-1]
+}
+
+func tail(m Manifest) []TailBlock {
+	tokens := m.Tokens[len(m.Keys)*blockTokens:]
+	if len(tokens) == 0 {
+		return nil
+	}
+	return []TailBlock{{
+		Form: quant.KVF16, Tokens: tokens, SizeBytes: payloadBytes, Copy: fill(payload(lastKey(m), tokens)),
+	}}
+}
+
+// publish appends what the turn needs and publishes it.
+func publish(s *Store, m Manifest) error {
+	for _, b := range blocks(m, func() {}) {
+		s.Append(b)
+	}
+	return s.Publish(context.Background(), m, tail(m))
+}
+
+// verify reads a whole agent: its manifest must be that of one of its turns, with
+// every block and the tail. It returns which turn; 0 when there is no such agent.
+func verify(s *Store, a *actor) (turn int, err error) {
+	got, err := s.Load("default", a.id)
+	if errors.Is(err, ErrNoAgent) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	turn = len(got.Turns)
+	if turn < 1 || turn > len(a.turns) {
+		return turn, fmt.Errorf("agent %s has %d turns, of %d that were tried", a.id, turn, len(a.turns))
+	}
+	want := a.turns[turn-1]
+	want.Tail, want.ModelFingerprint, want.KVFingerprint = got.Tail, "m0", fingerprint
+	if !reflect.DeepEqual(got, want) {
+		return turn, fmt.Errorf("agent %s:\n got %+v\nwant %+v", a.id, got, want)
+	}
+	return turn, readAll(s, got)
+}
+
+func readAll(s *Store, m Manifest) error {
+	dst := make([]byte, payloadBytes)
+	for _, b := range blocks(m, nil) {
+		if err := s.Read(b.Key, 0, b.Tokens, dst); err != nil {
+			return err
+		}
+		if !bytes.Equal(dst, payload(b.Parent, b.Tokens)) {
+			return fmt.Errorf("block %s holds other bytes", b.Key)
+		}
+	}
+	tails := tail(m)
+	if len(m.Tail) != len(tails) {
+		return fmt.Errorf("agent %s has tails %v, want %d", m.ID, m.Tail, len(tails))
+	}
+	for i, ref := range m.Tail {
+		if err := s.ReadTail(ref, tails[i].Tokens, dst); err != nil {
+			return err
+		}
+		if !bytes.Equal(dst, payload(lastKey(m), tails[i].Tokens)) {
+			return fmt.Errorf("tail %v holds other bytes", ref)
+		}
+	}
+	return nil
+}
+
+// script is the history that is disturbed at every operation: five turns of two
+// agents, one deleted in the middle and begun anew, blocks across segments.
+type script struct {
+	ada, bob  *actor
+	published map[string]int // the last turn that Publish returned nil for
+	bobGone   bool           // a delete of bob was begun
+	errs      []error        // all that surfaced
+}
+
+func newScript() *script {
+	return &script{ada: newActor("ada"), bob: newActor("bob"), published: map[string]int{}}
+}
+
+func (sc *script) turn(s *Store, a *actor, n int) {
+	m := a.say(n)
+	if err := publish(s, m); err != nil {
+		sc.errs = append(sc.errs, err)
+		return
+	}
+	sc.published[a.id] = len(m.Turns)
+}
+
+func (sc *script) run(s *Store) {
+	sc.turn(s, sc.ada, 6)
+	sc.turn(s, sc.bob, 9)
+	sc.turn(s, sc.ada, 3)
+	sc.turn(s, sc.ada, 3) // ends on a block: no tail
+	sc.bobGone = true
+	if err := s.Delete("default", "bob"); err != nil && !errors.Is(err, ErrNoAgent) {
+		sc.errs = append(sc.errs, err)
+	}
+	sc.published["bob"] = 0
+	sc.turn(s, sc.bob, 5)
+	sc.turn(s, sc.ada, 9)
+}
+
+// holds checks the promise: each agent at its last published turn or a later
+// one, whole. The turns found are returned.
+func (sc *script) holds(s *Store) (map[string]int, error) {
+	found := map[string]int{}
+	for _, a := range []*actor{sc.ada, sc.bob} {
+		turn, err := verify(s, a)
+		if err != nil {
+			return nil, err
+		}
+		if turn < sc.published[a.id] {
+			return nil, fmt.Errorf("agent %s is at turn %d, turn %d was published", a.id, turn, sc.published[a.id])
+		}
+		found[a.id] = turn
+	}
+	return found, s.Check()
+}
+
+func rng(seed uint64, at int64) *rand.Rand { return rand.New(rand.NewPCG(seed, uint64(at))) }
