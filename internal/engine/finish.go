@@ -125,7 +125,7 @@ func (e *Engine) nextManifest(s *sequence, old *agentState, blocks *kv.AgentBloc
 	m := old.manifest
 	now := e.now()
 	u := s.usage()
-	turns := e.keptTurns(m, lineage{s.tokens, s.ends})
+	turns := e.keptTurns(m, lineage{s.tokens[:s.prompt], s.ends[:s.prompt]})
 	m.Turns = append(turns, store.Turn{
 		Turn: len(turns) + 1, Tokens: len(s.tokens), Prompt: u.Prompt, Cached: u.Cached, Completion: u.Completion,
 		Finish: string(s.finish), TextEnd: min(s.promptEnd+s.emitted, s.ends[len(s.ends)-1]), Created: now,
@@ -136,10 +136,10 @@ func (e *Engine) nextManifest(s *sequence, old *agentState, blocks *kv.AgentBloc
 	return m
 }
 
-// keptTurns are the turns whose visible text the new state still begins with; a
+// keptTurns are the turns whose visible text the new prompt still begins with; a
 // request that rolled the agent back leaves later ones out.
-func (e *Engine) keptTurns(m store.Manifest, now lineage) []store.Turn {
-	common := e.commonText(lineage{m.Tokens, m.Ends}, now)
+func (e *Engine) keptTurns(m store.Manifest, prompt lineage) []store.Turn {
+	common := e.commonText(lineage{m.Tokens, m.Ends}, prompt)
 	n := 0
 	for n < len(m.Turns) && m.Turns[n].TextEnd <= common {
 		n++

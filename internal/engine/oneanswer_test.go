@@ -16,8 +16,6 @@ var answerLengths = []int{63, 64, 65, 128, 129, 700, 1500}
 
 const answerTokens = 32
 
-// ways is how a turn can come about; each must give the reference's answer.
-type wayFunc func(t *testing.T, r *rig, req Request) answer
 
 // reference is each request computed alone, uncached, in one step per chunk.
 func reference(r *rig, req Request) answer { return r.ask(req.in(fmt.Sprintf("reference-%p", &req))) }

@@ -105,6 +105,22 @@ func goesOn(sc *script, inner *vfs.Crashable) error {
 	return errors.Join(err, s.Close())
 }
 
+// shows checks that each agent is at exactly its published turn.
+func shows(sc *script, inner *vfs.Crashable) error {
+	s, err := Open(options(inner))
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	found, err := sc.holds(s)
+	for id, turn := range found {
+		if err == nil && turn != sc.published[id] {
+			err = fmt.Errorf("agent %s is at turn %d, turn %d was shown", id, turn, sc.published[id])
+		}
+	}
+	return err
+}
+
 // The process is killed after every operation; the next one sees what was in the
 // page cache, goes on, and then power is lost: what it has shown must stay.
 func TestKillThenPowerLossAtEveryOperation(t *testing.T) {
@@ -121,9 +137,15 @@ func TestKillThenPowerLossAtEveryOperation(t *testing.T) {
 		sc.published, sc.errs = found, nil
 		sc.turn(s, sc.ada, 7)
 		must(t, errors.Join(sc.errs...))
+		if at%2 == 0 {
+			must(t, s.Close())
+		}
 		seed := uint64(at)
 		inner = inner.Crash(rng(seed, at))
 		_ = s.Close()
+		if err := shows(sc, inner); err != nil {
+			t.Fatalf("killed after operation %d, then power lost, seed %d: %v", at, seed, err)
+		}
 		if err := goesOn(sc, inner); err != nil {
 			t.Fatalf("killed after operation %d, then power lost, seed %d: %v", at, seed, err)
 		}
@@ -181,7 +203,7 @@ func failOnce(at int64, failure error) (said bool, err error) {
 	if inner.Handles() != 0 {
 		return said, fmt.Errorf("%d handles left", inner.Handles())
 	}
-	return said, goesOn(sc, inner)
+	return said, goesOn(sc, inner.Crash(rng(1, at)))
 }
 
 // A full disk fails turns until there is room again; what was published stays.
@@ -214,9 +236,37 @@ func TestDiskFullForAWhile(t *testing.T) {
 	if got := fmt.Sprint(found, after); got != "map[ada:1 bob:0] map[ada:5 bob:0]" {
 		t.Errorf("turns while full and after: %s", got)
 	}
+	if at := s.index[blocks(sc.ada.turns[4], nil)[1].id()]; at.seg.number == 1 {
+		t.Errorf("the torn segment was written on: %v", at)
+	}
 	if st := s.Stats(); st.Errors == 0 || st.Dropped == 0 || st.QueuedBytes != 0 {
 		t.Errorf("stats %+v", st)
 	}
 	must(t, s.Close())
 	must(t, goesOn(sc, inner))
+}
+
+// The segment is full between the two tails of a turn, and syncing it fails: the
+// turn is not published though the last sync went well.
+func TestTailLostWhenItsSegmentIsClosed(t *testing.T) {
+	inner := vfs.NewCrashable()
+	fsys := vfs.NewFailing(inner, func(op vfs.Op) error {
+		if op.Kind == vfs.OpSync && op.Name == firstSegment {
+			return syscall.EIO
+		}
+		return nil
+	})
+	o := options(fsys)
+	o.SegmentBytes = 300
+	s, err := Open(o)
+	must(t, err)
+	m := newActor("ada").say(3)
+	two := append(tail(m), tail(m)...)
+	two[1].Group = 1
+	if err := s.Publish(t.Context(), m, two); !errors.Is(err, syscall.EIO) {
+		t.Errorf("published with a lost tail: %v", err)
+	}
+	must(t, s.Publish(t.Context(), m, two))
+	must(t, s.Check())
+	must(t, s.Close())
 }

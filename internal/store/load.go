@@ -11,12 +11,9 @@ import (
 )
 
 // loadSegments fills the index from the folder of the KV fingerprint, oldest
-// segment first, so that of two frames of a block the newer one is used. Names
-// that an interrupted run may have left unsynced are synced.
+// segment first, so that of two frames of a block the newer one is used. The
+// name of a segment that has frames is durable: it was synced before the first.
 func (s *Store) loadSegments() error {
-	if err := s.o.FS.SyncDir(s.kvDir); err != nil {
-		return fmt.Errorf("sync segments: %w", err)
-	}
 	infos, err := s.o.FS.ReadDir(s.kvDir)
 	if err != nil {
 		return fmt.Errorf("list segments: %w", err)

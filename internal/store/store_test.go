@@ -23,10 +23,10 @@ import (
 func TestStoreKeepsAgents(t *testing.T) {
 	fsys := vfs.NewCrashable()
 	s := open(t, fsys)
-	ada, copy := newActor("ada"), newActor("ada")
+	ada, twin := newActor("ada"), newActor("ada")
 	must(t, publish(s, ada.say(10)))
 	must(t, publish(s, ada.say(4)))
-	fork := copy.say(10)
+	fork := twin.say(10)
 	fork.ID, fork.Parent = "fork", "ada"
 	must(t, publish(s, fork))
 	before := s.Stats()
@@ -288,7 +288,7 @@ func TestEmptyAgentAndKeptTail(t *testing.T) {
 	must(t, s.Publish(t.Context(), Manifest{Namespace: "default", ID: "new"}, nil))
 	m, err := s.Load("default", "new")
 	must(t, err)
-	if got := fmt.Sprint(m.Created.Equal(epoch), m.LastUsed.Equal(epoch), len(m.Tokens), m.ModelFingerprint); got != "true true 0 m0" {
+	if got := fmt.Sprint(m.Created.Equal(epoch), m.LastUsed.Equal(epoch), len(m.Tokens), m.ModelFingerprint); got != "true true 0m0" {
 		t.Errorf("new agent: %s", got)
 	}
 	must(t, publish(s, newActor("ada").say(6)))

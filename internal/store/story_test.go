@@ -100,7 +100,7 @@ func (a *actor) say(n int) Manifest {
 		m.Turns = a.turns[len(a.turns)-1].Turns
 	}
 	m.Turns = append(m.Turns[:len(m.Turns):len(m.Turns)], Turn{
-		Turn: len(m.Turns) + 1, Tokens: len(tokens), Prompt: n - 1, Completion: 1, Finish: "stop", Created: epoch,
+		Turn: len(m.Turns) + 1, Tokens: len(tokens), TextEnd: 3*len(tokens) - 1, Prompt: n - 1, Completion: 1, Finish: "stop", Created: epoch,
 	})
 	a.turns = append(a.turns, m)
 	return m
@@ -157,6 +157,9 @@ func verify(s *Store, a *actor) (turn int, err error) {
 		return 0, err
 	}
 	turn = len(got.Turns)
+	if h, ok := s.Header("default", a.id); !ok || h.Turns != turn {
+		return turn, fmt.Errorf("agent %s has %d turns, listed with %d", a.id, turn, h.Turns)
+	}
 	if turn < 1 || turn > len(a.turns) {
 		return turn, fmt.Errorf("agent %s has %d turns, of %d that were tried", a.id, turn, len(a.turns))
 	}

@@ -1,0 +1,81 @@
+# mneme: two commands matter, `make run` and `make test`.
+# Everything else is here so that a check can be repeated by hand.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+export CGO_ENABLED := 0
+export GOTOOLCHAIN := local
+
+GO          ?= go
+FUZZTIME    ?= 10s
+TOOLS       := $(CURDIR)/.cache/bin
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+COMMIT  := $(shell git rev-parse HEAD 2>/dev/null)
+DATE    := $(shell git show -s --format=%cI HEAD 2>/dev/null)
+CLI     := mneme/internal/cli
+LDFLAGS := -s -w -X $(CLI).version=$(VERSION) -X $(CLI).commit=$(COMMIT) -X $(CLI).date=$(DATE)
+
+RACED      := kv engine store api token chat sample vfs hub
+INVARIANTS := kv engine
+NOASM      := tensor model
+
+.PHONY: build run test check bench clean
+.PHONY: format lint race invariants noasm fuzz-short generated
+
+build: ## bin/mneme, static
+	$(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/mneme ./cmd/mneme
+
+run: build ## serve the default model; ARGS are flags of `mneme serve`
+	exec bin/mneme serve $(ARGS)
+
+test: ## every proof that fits
+	$(GO) vet ./...
+	$(GO) test -p 2 ./...
+
+check: format lint generated invariants noasm race fuzz-short ## what takes longer
+
+format:
+	@unformatted=$$(gofmt -l cmd internal *.go); \
+	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+
+lint: $(TOOLS)/staticcheck
+	$(GO) vet ./...
+	$(TOOLS)/staticcheck ./...
+
+$(TOOLS)/staticcheck:
+	GOBIN=$(TOOLS) $(GO) install $(STATICCHECK)
+
+race: ## the race detector is the one thing that needs a C compiler: .ci/cc finds or fetches one
+	@.ci/cc --version >/dev/null
+	CGO_ENABLED=1 CC=$(CURDIR)/.ci/cc $(GO) test -race -short -p 2 $(RACED:%=./internal/%/...)
+
+invariants:
+	$(GO) test -tags invariants -p 2 $(INVARIANTS:%=./internal/%/...)
+
+noasm:
+	$(GO) test -tags noasm -p 2 $(NOASM:%=./internal/%/...)
+
+fuzz-short: ## every fuzz target for $(FUZZTIME)
+	@for package in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+	    echo "fuzz $$package $$target"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -parallel 2 $$package; \
+	  done; \
+	done
+
+generated: ## what generators wrote is what they write: in a copy, then compared
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	cp -r go.mod go.sum internal "$$fresh"; \
+	(cd "$$fresh" && $(GO) generate ./...); \
+	diff -r internal "$$fresh/internal" || { echo "generated files are not current: go generate ./..."; exit 1; }; \
+	echo "generated files are current"
+
+bench: build ## tables: first token, tokens per second, common beginnings
+	bin/mneme bench --spawn $(ARGS)
+
+clean:
+	rm -rf bin .cache

@@ -1,0 +1,159 @@
+package api
+
+import (
+	"cmp"
+	"net/http"
+	"slices"
+	"time"
+
+	"mneme/internal/api/openai"
+	"mneme/internal/engine"
+	"mneme/internal/kv"
+)
+
+// agentJSON is an agent as the outside sees it.
+type agentJSON struct {
+	ID       string     `json:"id"`
+	Object   string     `json:"object"` // "agent"
+	Model    string     `json:"model"`
+	Tokens   int        `json:"tokens"`
+	Turns    int        `json:"turns"`
+	Tier     kv.Tier    `json:"tier"`
+	Bytes    agentBytes `json:"bytes"`
+	Parent   string     `json:"parent,omitempty"`
+	Pinned   bool       `json:"pinned"`
+	Created  string     `json:"created_at"`
+	LastUsed string     `json:"last_used_at"`
+}
+
+// agentBytes is the KV of an agent; shared is the part of hot that others hold
+// too.
+type agentBytes struct {
+	Hot    int64 `json:"hot"`
+	Disk   int64 `json:"disk"`
+	Shared int64 `json:"shared"`
+}
+
+// turnJSON is one turn of an agent. Counts are tokens.
+type turnJSON struct {
+	Turn       int                 `json:"turn"`
+	Tokens     int                 `json:"tokens"` // of the agent after it
+	Prompt     int                 `json:"prompt_tokens"`
+	Cached     int                 `json:"cached_tokens"`
+	Completion int                 `json:"completion_tokens"`
+	Finish     engine.FinishReason `json:"finish_reason"`
+	Created    string              `json:"created_at"`
+}
+
+func showAgent(a engine.AgentInfo) agentJSON {
+	return agentJSON{
+		ID:       a.ID,
+		Object:   "agent",
+		Model:    a.Model,
+		Tokens:   a.Tokens,
+		Turns:    a.Turns,
+		Tier:     a.Tier,
+		Bytes:    agentBytes{Hot: a.BytesHot, Disk: a.BytesDisk, Shared: a.BytesShare},
+		Parent:   a.Parent,
+		Created:  timestamp(a.Created),
+		LastUsed: timestamp(a.LastUsed),
+	}
+}
+
+func showTurn(t engine.TurnInfo) turnJSON {
+	return turnJSON{
+		Turn:       t.Turn,
+		Tokens:     t.Tokens,
+		Prompt:     t.Prompt,
+		Cached:     t.Cached,
+		Completion: t.Completion,
+		Finish:     t.Finish,
+		Created:    timestamp(t.Created),
+	}
+}
+
+// timestamp is RFC 3339 in UTC, as all our own resources have it.
+func timestamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+func listAgents(x *exchange) error {
+	agents := []agentJSON{}
+	for _, a := range x.engine.Agents(namespace) {
+		agents = append(agents, showAgent(a))
+	}
+	slices.SortFunc(agents, func(a, b agentJSON) int { return cmp.Compare(a.ID, b.ID) })
+	return x.json(http.StatusOK, openai.NewList(agents))
+}
+
+func createAgent(x *exchange) error {
+	o, err := x.object("id")
+	if err != nil {
+		return err
+	}
+	o.Require("id")
+	id := o.Text("id", "")
+	if err := o.Err(); err != nil {
+		return err
+	}
+	if err := x.setAgent(id, "id"); err != nil {
+		return err
+	}
+	a, err := x.engine.CreateAgent(namespace, id)
+	if err != nil {
+		return err
+	}
+	x.w.Header().Set("Location", "/v1/agents/"+id)
+	return x.json(http.StatusCreated, showAgent(a))
+}
+
+func getAgent(x *exchange) error {
+	if err := x.pathAgent(); err != nil {
+		return err
+	}
+	return x.answerAgent()
+}
+
+// answerAgent shows the exchange's agent as it is now.
+func (x *exchange) answerAgent() error {
+	a, err := x.engine.Agent(namespace, x.agent)
+	if err != nil {
+		return err
+	}
+	return x.json(http.StatusOK, showAgent(a))
+}
+
+func deleteAgent(x *exchange) error {
+	if err := x.pathAgent(); err != nil {
+		return err
+	}
+	if err := x.engine.DeleteAgent(namespace, x.agent); err != nil {
+		return err
+	}
+	x.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func listTurns(x *exchange) error {
+	if err := x.pathAgent(); err != nil {
+		return err
+	}
+	infos, err := x.engine.Turns(namespace, x.agent)
+	if err != nil {
+		return err
+	}
+	turns := make([]turnJSON, len(infos))
+	for i, t := range infos {
+		turns[i] = showTurn(t)
+	}
+	return x.json(http.StatusOK, openai.NewList(turns))
+}
+
+// evictAgent writes an agent out and drops it from memory.
+func evictAgent(x *exchange) error {
+	if err := x.pathAgent(); err != nil {
+		return err
+	}
+	if err := x.engine.Evict(x.r.Context(), namespace, x.agent); err != nil {
+		return err
+	}
+	return x.answerAgent()
+}

@@ -1,0 +1,125 @@
+// Package api is the server as HTTP sees it: routes, identity, limits, server-sent
+// events, one error shape per dialect, metrics and the request log.
+// It knows what a request may ask and what an answer must say. It leaves wire
+// shapes to its dialects (openai), prompt text to chat, and turns to engine;
+// listening, TLS and shutdown are the caller's.
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"mneme/internal/engine"
+	"mneme/internal/token"
+)
+
+// Engine is what the routes need of engine.Engine; see Of.
+type Engine interface {
+	Submit(ctx context.Context, r engine.Request) (Stream, error)
+	Agents(namespace string) []engine.AgentInfo
+	Agent(namespace, id string) (engine.AgentInfo, error)
+	Turns(namespace, id string) ([]engine.TurnInfo, error)
+	CreateAgent(namespace, id string) (engine.AgentInfo, error)
+	DeleteAgent(namespace, id string) error
+	Evict(ctx context.Context, namespace, id string) error
+	Info() engine.Info
+	Stats() engine.Stats
+	Ready() error
+}
+
+// Stream is a turn under way; engine.Stream is one.
+type Stream interface {
+	Prompt() []token.ID
+	Next(ctx context.Context) (engine.Output, bool)
+	Result() (engine.Completed, error)
+	Close()
+}
+
+// Of makes an engine fit Engine, whose streams are an interface.
+func Of(e *engine.Engine) Engine { return owned{e} }
+
+type owned struct{ *engine.Engine }
+
+func (o owned) Submit(ctx context.Context, r engine.Request) (Stream, error) {
+	s, err := o.Engine.Submit(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Options are the server's settings.
+type Options struct {
+	Log       *slog.Logger     // default: slog.Default()
+	BodyLimit int64            // bytes of a request body; default 32 MiB
+	Version   VersionInfo      // for /version
+	Aliases   []string         // further names a request may give the model
+	Clock     func() time.Time // default: time.Now
+	NewID     func() string    // the random part of ids; default: 24 hex digits
+}
+
+// VersionInfo says which build this is.
+type VersionInfo struct {
+	Version string // of the project
+	Commit  string // it was built from; "" when unknown
+}
+
+const defaultBodyLimit = 32 << 20
+
+func (o Options) withDefaults() Options {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.BodyLimit <= 0 {
+		o.BodyLimit = defaultBodyLimit
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.NewID == nil {
+		o.NewID = randomID
+	}
+	return o
+}
+
+// Server answers HTTP for one engine.
+//   - Every answer is JSON, SSE, Prometheus text or empty; every error has the
+//     vendor's shape.
+//   - Without an engine yet it is alive and not ready: what needs one is 503.
+//   - A panic in a handler costs its own request only.
+type Server struct {
+	options Options
+	began   time.Time
+	engine  atomic.Pointer[Engine]
+	mux     *http.ServeMux
+	meter   *meter
+}
+
+// New makes a server. e may be nil while the model loads; see Attach.
+func New(e Engine, o Options) *Server {
+	s := &Server{options: o.withDefaults(), mux: http.NewServeMux()}
+	s.began = s.options.Clock()
+	s.meter = newMeter(s)
+	if e != nil {
+		s.Attach(e)
+	}
+	s.routes()
+	return s
+}
+
+// Attach gives a server the engine it was made without.
+func (s *Server) Attach(e Engine) { s.engine.Store(&e) }
+
+// attached is the engine, or nil while there is none.
+func (s *Server) attached() Engine {
+	if e := s.engine.Load(); e != nil {
+		return *e
+	}
+	return nil
+}
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }

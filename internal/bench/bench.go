@@ -1,0 +1,133 @@
+// Package bench measures a server from outside, over HTTP, as its users meet
+// it: how soon the first token comes when nothing, everything or only the disk
+// remembers the conversation, how fast tokens follow for one agent and for
+// eight, and what a common beginning costs. It knows load, clocks and tables;
+// it knows nothing of what is inside the server.
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+const (
+	maxLengths = 8
+	maxRounds  = 20
+)
+
+// Options say what to measure and how often.
+type Options struct {
+	Lengths  []int         // prompt tokens of the first-token measurements
+	Rounds   int           // how often everything is measured; ratios are taken within a round
+	Seed     uint64        // of the prompts; a running server must not have seen it before
+	Limit    time.Duration // for everything together
+	Progress io.Writer     // a line per step, for a person who waits
+}
+
+// DefaultOptions are those of `mneme bench`.
+func DefaultOptions() Options {
+	return Options{
+		Lengths: []int{500, 2000, 6000},
+		Rounds:  3,
+		Seed:    uint64(time.Now().UnixNano()),
+		Limit:   20 * time.Minute,
+	}
+}
+
+// Check refuses what cannot be measured or would not end.
+func (o Options) Check() error {
+	switch {
+	case len(o.Lengths) == 0 || len(o.Lengths) > maxLengths:
+		return fmt.Errorf("%d lengths: give 1 to %d", len(o.Lengths), maxLengths)
+	case o.Rounds < 1 || o.Rounds > maxRounds:
+		return fmt.Errorf("%d rounds: give 1 to %d", o.Rounds, maxRounds)
+	}
+	for _, n := range o.Lengths {
+		if n < minPrompt {
+			return fmt.Errorf("a prompt of %d tokens is too short to measure: give %d or more", n, minPrompt)
+		}
+	}
+	return nil
+}
+
+// Target is a server under test.
+type Target interface {
+	// URL is where it answers, http://host:port.
+	URL() string
+	// Forget takes the agents out of memory, so that their next turn is read
+	// from disk.
+	Forget(ctx context.Context, agents []string) error
+	// Close gives back what the target took; agents are those it was used with.
+	Close(agents []string) error
+}
+
+// run is one benchmark on its way.
+type run struct {
+	Options
+	target Target
+	client *client
+	words  *words
+	agents []string // every agent made, for cleaning up
+	report Report
+}
+
+// Run measures everything and closes the target.
+func Run(ctx context.Context, target Target, o Options) (report Report, err error) {
+	r := &run{Options: o, target: target, client: newClient(target.URL()), words: newWords(o.Seed)}
+	defer func() { err = errors.Join(err, target.Close(r.agents)) }()
+	if err := o.Check(); err != nil {
+		return Report{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.Limit)
+	defer cancel()
+	if err := r.meet(ctx); err != nil {
+		return Report{}, err
+	}
+	for _, step := range []func(context.Context) error{r.firstTokens, r.decode, r.together} {
+		if err := step(ctx); err != nil {
+			return Report{}, err
+		}
+	}
+	return r.report, nil
+}
+
+// meet asks the server who it is and drops lengths beyond its context.
+func (r *run) meet(ctx context.Context) error {
+	server, err := r.client.server(ctx)
+	if err != nil {
+		return err
+	}
+	r.report = Report{Server: server, Seed: r.Seed, Rounds: r.Rounds}
+	var fit []int
+	for _, n := range r.Lengths {
+		if n+roomForTurns <= server.Context {
+			fit = append(fit, n)
+		} else {
+			r.report.Notes = append(r.report.Notes, fmt.Sprintf("%d tokens do not fit the context of %d and were left out", n, server.Context))
+		}
+	}
+	r.Lengths = fit
+	return r.warmUp(ctx)
+}
+
+// warmUp spends a short answer, so that no measurement pays for first touches.
+func (r *run) warmUp(ctx context.Context) error {
+	_, err := r.client.chat(ctx, chat{Messages: user(r.words.text(8)), MaxTokens: 4})
+	return err
+}
+
+// agent makes a name that no earlier run has used and notes it.
+func (r *run) agent(format string, args ...any) string {
+	id := fmt.Sprintf("bench-%x-", r.Seed) + fmt.Sprintf(format, args...)
+	r.agents = append(r.agents, id)
+	return id
+}
+
+func (r *run) say(format string, args ...any) {
+	if r.Progress != nil {
+		fmt.Fprintf(r.Progress, format+"\n", args...)
+	}
+}

@@ -1,0 +1,247 @@
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// client speaks the server's HTTP.
+type client struct {
+	base string
+	http *http.Client
+}
+
+func newClient(base string) *client {
+	return &client{base: base, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
+}
+
+// Server is what a server says of itself.
+type Server struct {
+	Model    string `json:"model"`
+	Context  int    `json:"context"` // tokens
+	KVFormat string `json:"kv_format"`
+	KVBytes  int    `json:"kv_bytes_per_token"`
+	Version  string `json:"version"`
+	Kernel   string `json:"kernel"`
+}
+
+func (c *client) server(ctx context.Context) (Server, error) {
+	var models struct {
+		Data []struct {
+			ID    string `json:"id"`
+			Mneme struct {
+				KVBytes  int    `json:"kv_bytes_per_token"`
+				Context  int    `json:"context"`
+				KVFormat string `json:"kv_format"`
+			} `json:"mneme"`
+		} `json:"data"`
+	}
+	if err := c.get(ctx, "/v1/models", &models); err != nil {
+		return Server{}, err
+	}
+	if len(models.Data) == 0 {
+		return Server{}, errors.New("the server has no model")
+	}
+	var version struct{ Version, Kernel string }
+	if err := c.get(ctx, "/version", &version); err != nil {
+		return Server{}, err
+	}
+	m := models.Data[0]
+	return Server{
+		Model: m.ID, Context: m.Mneme.Context, KVFormat: m.Mneme.KVFormat, KVBytes: m.Mneme.KVBytes,
+		Version: version.Version, Kernel: version.Kernel,
+	}, nil
+}
+
+// tokens counts the tokens of a text.
+func (c *client) tokens(ctx context.Context, text string) (int, error) {
+	var answer struct {
+		Tokens []int `json:"tokens"`
+	}
+	err := c.post(ctx, "/tokenize", map[string]any{"text": text}, &answer)
+	return len(answer.Tokens), err
+}
+
+// tier is where an agent's KV is: hot, warm or cold.
+func (c *client) tier(ctx context.Context, agent string) (string, error) {
+	var answer struct{ Tier string }
+	err := c.get(ctx, "/v1/agents/"+agent, &answer)
+	return answer.Tier, err
+}
+
+func (c *client) get(ctx context.Context, path string, answer any) error {
+	return c.exchange(ctx, http.MethodGet, path, nil, answer)
+}
+
+func (c *client) post(ctx context.Context, path string, body, answer any) error {
+	data, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	return c.exchange(ctx, http.MethodPost, path, data, answer)
+}
+
+// exchange sends a request and decodes the answer; answer may be nil.
+func (c *client) exchange(ctx context.Context, method, path string, body []byte, answer any) error {
+	resp, err := c.send(ctx, method, path, "", body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if answer == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	return nil
+}
+
+// send returns a good answer, whose body the caller closes, or an error.
+func (c *client) send(ctx context.Context, method, path, agent string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if agent != "" {
+		req.Header.Set("X-Agent-ID", agent)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode >= 300 {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+		resp.Body.Close()
+		return nil, fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, bytes.TrimSpace(text))
+	}
+	return resp, nil
+}
+
+// message is one entry of a conversation.
+type message struct {
+	Role    string `json:"role"`
+	Content string `json:"content"`
+}
+
+func user(text string) []message { return []message{{"user", text}} }
+
+// chat is one greedy turn to ask for.
+type chat struct {
+	Agent     string
+	Messages  []message
+	MaxTokens int
+	IgnoreEOS bool // generate MaxTokens whatever the model says
+}
+
+// answer is what came back, with its times since the request was sent.
+type answer struct {
+	Text                       string
+	Tokens                     []int
+	Prompt, Cached, Completion int           // usage, in tokens
+	First, Last                time.Duration // of its tokens
+}
+
+// event is one server-sent event of a chat, and the shape of its errors.
+type event struct {
+	Choices []struct {
+		Delta    struct{ Content string }
+		TokenIDs []int `json:"token_ids"`
+	}
+	Usage *struct {
+		Prompt     int `json:"prompt_tokens"`
+		Completion int `json:"completion_tokens"`
+		Details    struct {
+			Cached int `json:"cached_tokens"`
+		} `json:"prompt_tokens_details"`
+	}
+	Error *struct{ Message string }
+}
+
+// chat runs one streamed turn.
+func (c *client) chat(ctx context.Context, q chat) (answer, error) {
+	body, err := json.Marshal(map[string]any{
+		"messages": q.Messages, "max_tokens": q.MaxTokens, "temperature": 0, "ignore_eos": q.IgnoreEOS,
+		"stream": true, "stream_options": map[string]any{"include_usage": true}, "return_token_ids": true,
+	})
+	if err != nil {
+		return answer{}, err
+	}
+	start := time.Now()
+	resp, err := c.send(ctx, http.MethodPost, "/v1/chat/completions", q.Agent, body)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	return readStream(resp.Body, start)
+}
+
+// readStream collects a stream of events up to its [DONE].
+func readStream(body io.Reader, start time.Time) (answer, error) {
+	var a answer
+	var text strings.Builder
+	lines := bufio.NewScanner(body)
+	lines.Buffer(nil, 4<<20)
+	for lines.Scan() {
+		data, ok := strings.CutPrefix(lines.Text(), "data: ")
+		if !ok {
+			continue
+		}
+		if data == "[DONE]" {
+			a.Text = text.String()
+			return a, a.complete()
+		}
+		var e event
+		if err := json.Unmarshal([]byte(data), &e); err != nil {
+			return a, fmt.Errorf("stream event %q: %w", data, err)
+		}
+		if err := a.add(e, &text, start); err != nil {
+			return a, err
+		}
+	}
+	return a, fmt.Errorf("stream ended without [DONE]: %w", errors.Join(lines.Err(), io.ErrUnexpectedEOF))
+}
+
+// add takes over one event. The first token is the first event that carries
+// text or a token id: an event with only the role does not count.
+func (a *answer) add(e event, text *strings.Builder, start time.Time) error {
+	if e.Error != nil {
+		return fmt.Errorf("error in mid-stream: %s", e.Error.Message)
+	}
+	for _, choice := range e.Choices {
+		if choice.Delta.Content != "" || len(choice.TokenIDs) > 0 {
+			a.Last = time.Since(start)
+		}
+		if a.First == 0 {
+			a.First = a.Last
+		}
+		text.WriteString(choice.Delta.Content)
+		a.Tokens = append(a.Tokens, choice.TokenIDs...)
+	}
+	if u := e.Usage; u != nil {
+		a.Prompt, a.Cached, a.Completion = u.Prompt, u.Details.Cached, u.Completion
+	}
+	return nil
+}
+
+// complete checks that the stream carried what is measured.
+func (a *answer) complete() error {
+	switch {
+	case a.Prompt == 0:
+		return errors.New("the stream carried no usage")
+	case a.First == 0:
+		return errors.New("the stream carried no token")
+	case len(a.Tokens) != a.Completion:
+		return fmt.Errorf("the stream carried %d token ids, usage says %d", len(a.Tokens), a.Completion)
+	}
+	return nil
+}

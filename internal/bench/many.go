@@ -1,0 +1,155 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+const (
+	manyAgents   = 8
+	decodeTokens = 96 // generated per agent
+	decodePrompt = 24 // tokens: a short question, so that decoding is what is measured
+
+	// A prompt that ends shortly after a block of 64 tokens: what lies behind
+	// the last full block is every agent's own, however much they share.
+	sharedPrompt = 32*64 + 12
+)
+
+// Decode is how fast tokens follow each other, in tokens per second.
+type Decode struct {
+	One      Spread `json:"one"`             // an agent alone, from its first token to its last
+	Together Spread `json:"together"`        // eight at once, prompts included
+	InTurn   Spread `json:"one_after_other"` // the same eight, one after another
+	Ratio    Spread `json:"together_over_one_after_other"`
+}
+
+// Shared is what agents cost that start at once with the same beginning.
+type Shared struct {
+	Prompt  int    `json:"prompt_tokens"`
+	Alone   Spread `json:"computed_by_one"`   // tokens
+	AllOf   Spread `json:"computed_by_eight"` // tokens, all eight together
+	Ratio   Spread `json:"eight_over_one"`
+	Seconds Spread `json:"seconds"` // until all eight had their answer
+}
+
+// decode measures eight agents together and one after another, in each round
+// both, and which comes first alternates.
+func (r *run) decode(ctx context.Context) error {
+	var one, together, inTurn []float64
+	for round := range r.Rounds {
+		r.say("decode: round %d of %d, one and %d agents", round+1, r.Rounds, manyAgents)
+		a, err := r.client.chat(ctx, r.generate("one", round, 0))
+		if err != nil {
+			return fmt.Errorf("decode, one agent: %w", err)
+		}
+		one = append(one, float64(a.Completion-1)/(a.Last-a.First).Seconds())
+		if err := r.decodeRound(ctx, round, &together, &inTurn); err != nil {
+			return err
+		}
+	}
+	r.report.Decode = Decode{One: spread(one), Together: spread(together), InTurn: spread(inTurn), Ratio: spread(ratios(together, inTurn))}
+	return nil
+}
+
+func (r *run) decodeRound(ctx context.Context, round int, together, inTurn *[]float64) error {
+	for half := range 2 {
+		kind, rates, workers := "together", together, manyAgents
+		if half == round%2 {
+			kind, rates, workers = "inturn", inTurn, 1
+		}
+		questions := make([]chat, manyAgents)
+		for i := range questions {
+			questions[i] = r.generate(kind, round, i)
+		}
+		start := time.Now()
+		answers, err := r.ask(ctx, questions, workers)
+		if err != nil {
+			return fmt.Errorf("decode, %s: %w", kind, err)
+		}
+		tokens := 0
+		for _, a := range answers {
+			tokens += a.Completion
+		}
+		*rates = append(*rates, float64(tokens)/time.Since(start).Seconds())
+	}
+	return nil
+}
+
+// generate is a turn of a new agent with a short question and a long answer.
+func (r *run) generate(kind string, round, i int) chat {
+	return chat{
+		Agent:    r.agent("%s-%d-%d", kind, round, i),
+		Messages: user(r.words.text(decodePrompt)), MaxTokens: decodeTokens, IgnoreEOS: true,
+	}
+}
+
+// ask sends all questions, at most workers of them at a time.
+func (r *run) ask(ctx context.Context, questions []chat, workers int) ([]answer, error) {
+	answers, errs := make([]answer, len(questions)), make([]error, len(questions))
+	slots := make(chan struct{}, workers)
+	var wg sync.WaitGroup
+	for i, q := range questions {
+		slots <- struct{}{}
+		wg.Go(func() {
+			answers[i], errs[i] = r.client.chat(ctx, q)
+			<-slots
+		})
+	}
+	wg.Wait()
+	return answers, errors.Join(errs...)
+}
+
+// together measures a common beginning that is new to the server.
+func (r *run) together(ctx context.Context) error {
+	var alone, all, seconds []float64
+	for round := range r.Rounds {
+		r.say("common beginning: round %d of %d, %d tokens", round+1, r.Rounds, sharedPrompt)
+		one, _, err := r.computed(ctx, round, 1)
+		if err != nil {
+			return fmt.Errorf("common beginning, one agent: %w", err)
+		}
+		eight, took, err := r.computed(ctx, round, manyAgents)
+		if err != nil {
+			return fmt.Errorf("common beginning, %d agents: %w", manyAgents, err)
+		}
+		alone, all, seconds = append(alone, one), append(all, eight), append(seconds, took)
+	}
+	r.report.Shared = Shared{Prompt: sharedPrompt, Alone: spread(alone), AllOf: spread(all), Ratio: spread(ratios(all, alone)), Seconds: spread(seconds)}
+	return nil
+}
+
+// computed lets n new agents start at once with the same new prompt and counts
+// the prompt tokens that the server computed for them.
+func (r *run) computed(ctx context.Context, round, n int) (tokens, seconds float64, err error) {
+	text, err := r.prompt(ctx, sharedPrompt)
+	if err != nil {
+		return 0, 0, err
+	}
+	questions := make([]chat, n)
+	for i := range questions {
+		questions[i] = chat{Agent: r.agent("shared-%d-%d-%d", round, n, i), Messages: user(text), MaxTokens: 4}
+	}
+	start := time.Now()
+	answers, err := r.ask(ctx, questions, n)
+	for _, a := range answers {
+		tokens += float64(a.Prompt - a.Cached)
+	}
+	return tokens, time.Since(start).Seconds(), err
+}
+
+// prompt makes a text that fills a prompt of want tokens, the chat template
+// included: what the template adds is measured with a short one.
+func (r *run) prompt(ctx context.Context, want int) (string, error) {
+	short, err := r.words.sized(ctx, r.client.tokens, minPrompt)
+	if err != nil {
+		return "", err
+	}
+	a, err := r.client.chat(ctx, chat{Messages: user(short), MaxTokens: 1})
+	if err != nil {
+		return "", err
+	}
+	return r.words.sized(ctx, r.client.tokens, want-(a.Prompt-minPrompt))
+}

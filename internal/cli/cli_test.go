@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// stage is a world of a test's own: an empty home, no terminal.
+type stage struct {
+	World
+	home     string
+	out, err bytes.Buffer
+}
+
+func newStage(t *testing.T, environ ...string) *stage {
+	t.Helper()
+	s := &stage{home: t.TempDir()}
+	s.World = World{In: strings.NewReader(""), Out: &s.out, Err: &s.err, Environ: append([]string{"HOME=" + s.home}, environ...)}
+	return s
+}
+
+// run is one command line; what it printed before is forgotten.
+func (s *stage) run(args ...string) int {
+	s.out.Reset()
+	s.err.Reset()
+	return MainContext(context.Background(), args, s.World)
+}
+
+func (s *stage) write(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(s.home, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Wrong usage ends with 2, says what is wrong and where to read on.
+func TestWrongUsage(t *testing.T) {
+	s := newStage(t)
+	for _, c := range []struct{ line, says string }{
+		{"", "mneme: which command? one of agents, bench,"},
+		{"srve", `mneme: unknown command "srve" (did you mean "serve"?)`},
+		{"serve --gap-target 100ms", "mneme serve: unknown flag: --gap-target"},
+		{"serve --kv-format q3", `mneme serve: invalid argument "q3" for "--kv-format" flag: must be one of q4, q8, f16`},
+		{"serve --kv-memory lots", `"lots" is no size; write 512MiB, 4GiB or 25%`},
+		{"serve --max-batch 0", "must be a whole number from 1"},
+		{"serve --context -5", "must be a whole number from 1"},
+		{"serve --addr 8080", "must be host:port"},
+		{"serve --addr localhost:70000", `port "70000" must be a number from 0 to 65535`},
+		{"serve smollm2", "mneme serve: takes no arguments, only flags, got 1 arguments"},
+		{"run --agent a/b", `mneme run: --agent "a/b": use 1 to 256 of`},
+		{"pull", "mneme pull: takes a model, got 0 arguments"},
+		{"agents", "mneme agents: which command? one of evict, ls, rm, show, turns"},
+		{"agents fork ada", `mneme agents: unknown command "fork"`},
+		{"agents show", "mneme agents show: takes an agent id, got 0 arguments"},
+		{"bench", "mneme bench: give --addr of a running server, or --spawn"},
+		{"bench --spawn --addr localhost:1", "--addr and --spawn exclude each other"},
+		{"bench --spawn --lengths 5", "too short to measure"},
+		{"bench --spawn --lengths 500,x", "every entry must be a whole number"},
+		{"bench --spawn --rounds 99", "99 rounds: give 1 to 20"},
+		{"bench --addr localhost:1 -- --kv-format q8", "only go with --spawn"},
+	} {
+		code := s.run(strings.Fields(c.line)...)
+		if code != exitUsage || !strings.Contains(s.err.String(), c.says) || !strings.Contains(s.err.String(), `--help" lists what it takes.`) {
+			t.Errorf("mneme %s: exit %d, want %d; want %q in\n%s", c.line, code, exitUsage, c.says, &s.err)
+		}
+		if s.out.Len() > 0 {
+			t.Errorf("mneme %s: wrong usage wrote to standard output: %q", c.line, &s.out)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	s := newStage(t)
+	want := "mneme " + Build().String() + "\n"
+	for _, line := range []string{"version", "--version"} {
+		if code := s.run(line); code != exitDone || s.out.String() != want {
+			t.Errorf("mneme %s: exit %d, %q; want %q", line, code, &s.out, want)
+		}
+	}
+}
+
+func TestVersionNamesTheCommitShortly(t *testing.T) {
+	b := BuildInfo{Version: "v0.1.0", Commit: "0123456789abcdef", Date: "2026-11-24T00:00:00Z", Go: "go1.26.8", OS: "linux", Arch: "amd64"}
+	if got, want := b.String(), "v0.1.0 0123456789ab 2026-11-24T00:00:00Z go1.26.8 linux/amd64"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestCompletionIsOffered(t *testing.T) {
+	s := newStage(t)
+	if code := s.run("completion", "bash"); code != exitDone || !strings.Contains(s.out.String(), "__start_mneme") {
+		t.Errorf("exit %d, %d bytes of script", code, s.out.Len())
+	}
+}
+
+// Every flag belongs to the page of names that users rely on; one of a later
+// issue must not be there yet.
+func TestServeFlags(t *testing.T) {
+	serve, _, err := newRoot(newStage(t).World).Find([]string{"serve"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := knownKeys(serve)
+	want := "addr context data kv-format kv-memory log-format max-batch model models step-tokens threads"
+	if strings.Join(got, " ") != want {
+		t.Errorf("serve takes %v\nwant %s", got, want)
+	}
+}

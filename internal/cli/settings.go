@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"runtime"
+
+	"github.com/spf13/pflag"
+
+	"mneme/internal/cli/value"
+	"mneme/internal/kv"
+)
+
+const defaultModel = "smollm2"
+
+// engineFlags are those of every command that runs a model itself.
+type engineFlags struct {
+	model    string
+	data     string
+	models   string
+	kvFormat *value.Choice
+	kvMemory value.Size
+	context  value.Count
+	maxBatch value.Count
+	step     value.Count
+	threads  value.Count
+}
+
+func (f *engineFlags) register(w World, flags *pflag.FlagSet) {
+	f.kvFormat = value.OneOf(string(kv.FormatQ4), string(kv.FormatQ8), string(kv.FormatF16))
+	f.maxBatch, f.step, f.threads = 16, 512, value.Count(runtime.NumCPU())
+	flags.StringVar(&f.model, "model", defaultModel, "an alias (mneme ls) or a path to a .gguf `file`")
+	flags.StringVar(&f.data, "data", dataHome(w), "`folder` of the agents and what they remember")
+	flags.StringVar(&f.models, "models", modelsHome(w), "`folder` of the model files")
+	flags.Var(f.kvFormat, "kv-format", "how sealed blocks are stored")
+	flags.Var(&f.kvMemory, "kv-memory", "memory for KV: bytes, or a share of the free memory (default a quarter of it, but room for one context)")
+	flags.Var(&f.context, "context", "tokens an agent may have (default what the model was trained for)")
+	flags.Var(&f.maxBatch, "max-batch", "turns that run at the same time")
+	flags.Var(&f.step, "step-tokens", "tokens per step: smaller lets others wait less, larger reads prompts faster")
+	flags.Var(&f.threads, "threads", "worker threads")
+}
+
+// settings are the flags as the plain values that wire the rooms.
+func (f *engineFlags) settings(w World) Settings {
+	return Settings{
+		Model:     f.model,
+		DataDir:   f.data,
+		ModelsDir: f.models,
+		KVFormat:  kv.Format(f.kvFormat.String()),
+		KVMemory:  f.kvMemory,
+		Context:   int(f.context),
+		MaxBatch:  int(f.maxBatch),
+		StepSize:  int(f.step),
+		Threads:   int(f.threads),
+		Kernel:    w.Getenv("MNEME_KERNEL"),
+		CrashAt:   w.Getenv("MNEME_CRASH_AT"),
+		Progress:  w.Err,
+	}
+}

@@ -1,0 +1,123 @@
+package value
+
+import (
+	"fmt"
+	"math"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Choice is a flag value out of a few words.
+type Choice struct {
+	value   string
+	allowed []string
+}
+
+// OneOf is a choice whose value is the first word until another is set.
+func OneOf(value string, others ...string) *Choice {
+	return &Choice{value: value, allowed: append([]string{value}, others...)}
+}
+
+// String is the word that was chosen.
+func (c *Choice) String() string { return c.value }
+
+// Type names the value in help texts.
+func (c *Choice) Type() string { return strings.Join(c.allowed, "|") }
+
+// Set takes one of the words.
+func (c *Choice) Set(text string) error {
+	if !slices.Contains(c.allowed, text) {
+		return fmt.Errorf("must be one of %s", strings.Join(c.allowed, ", "))
+	}
+	c.value = text
+	return nil
+}
+
+// Count is a whole number of at least one; 0 stands for "not given".
+type Count int
+
+// Type names the value in help texts.
+func (c *Count) Type() string { return "int" }
+
+// String is "" when not given.
+func (c *Count) String() string {
+	if *c == 0 {
+		return ""
+	}
+	return strconv.Itoa(int(*c))
+}
+
+// Set takes a positive number.
+func (c *Count) Set(text string) error {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > math.MaxInt32 {
+		return fmt.Errorf("must be a whole number from 1 to %d", math.MaxInt32)
+	}
+	*c = Count(n)
+	return nil
+}
+
+// Counts is a list of such numbers with commas between them.
+type Counts []int
+
+// Type names the value in help texts.
+func (c *Counts) Type() string { return "list" }
+
+// String writes the list as Set reads it.
+func (c *Counts) String() string {
+	parts := make([]string, len(*c))
+	for i, n := range *c {
+		parts[i] = strconv.Itoa(n)
+	}
+	return strings.Join(parts, ",")
+}
+
+// Set replaces the list.
+func (c *Counts) Set(text string) error {
+	var list Counts
+	for _, part := range strings.Split(text, ",") {
+		var n Count
+		if err := n.Set(strings.TrimSpace(part)); err != nil {
+			return fmt.Errorf("every entry %w", err)
+		}
+		list = append(list, int(n))
+	}
+	*c = list
+	return nil
+}
+
+// Address is host:port; as a URL it may have http:// before it.
+type Address string
+
+// String is host:port.
+func (a *Address) String() string { return string(*a) }
+
+// Type names the value in help texts.
+func (a *Address) Type() string { return "host:port" }
+
+// Set takes host:port; the host may be empty, the port a number.
+func (a *Address) Set(text string) error {
+	bare := strings.TrimSuffix(strings.TrimPrefix(text, "http://"), "/")
+	_, port, err := net.SplitHostPort(bare)
+	if err != nil {
+		return fmt.Errorf("must be host:port: %w", err)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("port %q must be a number from 0 to %d", port, math.MaxUint16)
+	}
+	*a = Address(bare)
+	return nil
+}
+
+// URL is the address as a client writes it; a host that stands for "every
+// interface" becomes the local one.
+func (a Address) URL() string {
+	host, port, _ := net.SplitHostPort(string(a))
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return (&url.URL{Scheme: "http", Host: net.JoinHostPort(host, port)}).String()
+}

@@ -1,0 +1,48 @@
+package value
+
+import (
+	"math"
+	"testing"
+	"testing/quick"
+)
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]Size{
+		"512MiB": {Bytes: 512 << 20}, "4GiB": {Bytes: 4 << 30}, "1.5KiB": {Bytes: 1536}, "1TiB": {Bytes: 1 << 40},
+		"2GB": {Bytes: 2e9}, "100": {Bytes: 100}, "7B": {Bytes: 7}, "4 GiB": {Bytes: 4 << 30},
+		"25%": {Percent: 25}, "0.5%": {Percent: 0.5}, "100%": {Percent: 100},
+	} {
+		if got, err := ParseSize(text); got != want || err != nil {
+			t.Errorf("%q is %+v (%v), want %+v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "GiB", "-1GiB", "0", "0MiB", "0%", "101%", "1e3", "1.2.3MiB", "4gib", "NaN", "+Inf", "Inf%", "9999999TiB", "0.1B", "1KiB2"} {
+		if got, err := ParseSize(text); err == nil {
+			t.Errorf("%q is taken for %+v", text, got)
+		}
+	}
+}
+
+// What String writes, ParseSize reads as the same size.
+func TestSizesSurviveWriting(t *testing.T) {
+	same := func(n int64) bool {
+		s := Size{Bytes: n&(math.MaxInt64>>11) + 1} // all of these are exact in a float64
+		got, err := ParseSize(s.String())
+		return err == nil && got == s
+	}
+	if err := quick.Check(same, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	for text, want := range map[string]string{
+		"127.0.0.1:8080": "http://127.0.0.1:8080", "http://example.org:1/": "http://example.org:1",
+		":9": "http://127.0.0.1:9", "0.0.0.0:9": "http://127.0.0.1:9", "[::]:9": "http://127.0.0.1:9", "[::1]:9": "http://[::1]:9",
+	} {
+		var a Address
+		if err := a.Set(text); err != nil || a.URL() != want {
+			t.Errorf("%q: %s (%v), want %s", text, a.URL(), err, want)
+		}
+	}
+}
