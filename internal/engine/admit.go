@@ -1,10 +1,10 @@
 package engine
 
 import (
-	"errors"
+	"context"
+	"slices"
 
 	"mneme/internal/kv"
-	"mneme/internal/store"
 )
 
 // The admitter turns queued sequences into running ones, in order: it finds
@@ -26,6 +26,10 @@ func (e *Engine) admit() {
 func (e *Engine) admitOne(s *sequence) {
 	for {
 		freed := e.freed.wait()
+		if s.ctx.Err() != nil {
+			e.fail(s, context.Cause(s.ctx))
+			return
+		}
 		if e.place(s) {
 			break
 		}
@@ -35,8 +39,6 @@ func (e *Engine) admitOne(s *sequence) {
 		select {
 		case <-freed:
 		case <-s.ctx.Done():
-			e.fail(s, s.ctx.Err())
-			return
 		case <-e.stop.Done():
 			e.fail(s, ErrDraining)
 			return
@@ -81,7 +83,7 @@ func (e *Engine) ownBlocks(s *sequence) *kv.AgentBlocks {
 	return e.table.stateOf(s.agent).blocks
 }
 
-// adoptNext appends the next block of the prompt if it is in memory.
+// adoptNext takes the sequence's next block from memory if it is there.
 func (e *Engine) adoptNext(s *sequence) bool {
 	i := len(s.kv.Keys())
 	if i >= s.matchBlocks() || !s.kv.Aligned() {
@@ -89,7 +91,7 @@ func (e *Engine) adoptNext(s *sequence) bool {
 	}
 	ids, ok := e.pool.Lookup(s.keys[i])
 	if ok {
-		s.kv.AdoptSealed(s.keys[i], s.tokens[i*kv.BlockTokens:(i+1)*kv.BlockTokens], ids)
+		s.kv.FollowSealed(s.keys[i], s.tokens[i*kv.BlockTokens:(i+1)*kv.BlockTokens], ids)
 	}
 	return ok
 }
@@ -98,18 +100,19 @@ func (e *Engine) adoptNext(s *sequence) bool {
 // block. What cannot be read is computed.
 func (e *Engine) restore(s *sequence) {
 	start := StartUncached
-	if s.kv.Len() > 0 {
-		start = StartHot
-	}
-	for i := len(s.kv.Keys()); i < s.matchBlocks(); i++ {
-		if !e.restoreBlock(s, i) {
+	for {
+		if e.adoptNext(s) { // another may have put it there since
+			continue
+		}
+		if !e.restoreRun(s) {
 			break
 		}
 		start = StartRestored
 	}
 	if e.resumeOpen(s) == StartRestored {
 		start = StartRestored
-	} else if start == StartUncached && s.kv.Len() > 0 {
+	}
+	if start == StartUncached && s.kv.Len() > 0 {
 		start = StartHot
 	}
 	if !s.admitted {
@@ -117,24 +120,41 @@ func (e *Engine) restore(s *sequence) {
 	}
 }
 
-func (e *Engine) restoreBlock(s *sequence, i int) bool {
-	tokens := s.tokens[i*kv.BlockTokens : (i+1)*kv.BlockTokens]
-	if ids, ok := e.pool.Lookup(s.keys[i]); ok {
-		s.kv.FollowSealed(s.keys[i], tokens, ids)
-		return true
+// restoreRun reads the blocks that follow, as far as they are on disk and not
+// in memory; true if all of at least one were read.
+func (e *Engine) restoreRun(s *sequence) bool {
+	from := len(s.kv.Keys())
+	to := from
+	for to < s.matchBlocks() && e.onDisk(s.keys[to]) && !e.pool.Contains(s.keys[to]) {
+		to++
 	}
-	err := s.kv.RestoreSealed(s.keys[i], tokens, func(group int, id kv.BlockID) error {
-		buf := make([]byte, e.pool.SizeOf(id))
-		if err := e.store.Read(s.keys[i], group, tokens, buf); err != nil {
+	if from == to || !s.kv.Aligned() {
+		return false
+	}
+	tokens := s.tokens[from*kv.BlockTokens : to*kv.BlockTokens]
+	_, err := s.kv.RestoreSealed(s.keys[from:to], tokens, func(i, group int, id kv.BlockID) error {
+		buf := e.frames.Get().(*[]byte)
+		defer e.frames.Put(buf)
+		*buf = slices.Grow((*buf)[:0], e.pool.SizeOf(id))[:e.pool.SizeOf(id)]
+		if err := e.store.Read(s.keys[from+i], group, tokens[i*kv.BlockTokens:(i+1)*kv.BlockTokens], *buf); err != nil {
 			return err
 		}
-		e.pool.CopyIn(id, buf)
+		e.pool.CopyIn(id, *buf)
 		return nil
 	})
-	if err != nil && !errors.Is(err, store.ErrMissing) {
-		e.log.Warn("block cannot be restored, it is computed again", "key", s.keys[i], "err", err)
+	if err != nil {
+		e.log.Warn("blocks cannot be restored, they are computed again", "err", err)
 	}
 	return err == nil
+}
+
+func (e *Engine) onDisk(key kv.Key) bool {
+	for g := range e.pool.Spec().Groups {
+		if !e.store.Has(key, g) {
+			return false
+		}
+	}
+	return true
 }
 
 // resumeOpen takes the agent's open block, from memory or from its tail frames,

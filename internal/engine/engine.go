@@ -87,6 +87,7 @@ type Engine struct {
 	stop     context.Context
 	halt     context.CancelFunc
 	wg       sync.WaitGroup
+	frames   sync.Pool // *[]byte, one block each, of the goroutines that restore
 	counters counters
 
 	// The loop's own:
@@ -122,6 +123,7 @@ func New(cfg Config) (*Engine, error) {
 		kvFingerprint: cfg.Model.KVFingerprint(cfg.Pool.Spec().Format),
 		table:         agentTable{agents: map[agentKey]*agent{}},
 		queue:         newQueue(), ready: make(chan *sequence),
+		frames: sync.Pool{New: func() any { return new([]byte) }},
 	}
 	e.stop, e.halt = context.WithCancel(context.Background())
 	e.wg.Add(2)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 
 	"mneme/internal/kv"
 	"mneme/internal/model"
@@ -94,24 +95,39 @@ func (e *Engine) step() bool {
 		return false
 	}
 	e.observe()
-	logits := e.runner.Run(e.spans)
+	logits, err := e.forward()
+	if err != nil {
+		e.failBatch(err)
+		return true
+	}
 	e.deliver(logits)
 	return true
 }
 
-// follow takes over blocks of the prompt that others have computed meanwhile.
+// forward runs the batch; a panic inside becomes an error.
+func (e *Engine) forward() (logits [][]float32, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("engine: step of %d sequences: %v", len(e.spans), v)
+			e.log.Error("step failed", "err", err)
+		}
+	}()
+	return e.runner.Run(e.spans), nil
+}
+
+// failBatch ends the sequences of a step that failed; the others go on.
+func (e *Engine) failBatch(err error) {
+	for _, s := range e.batch {
+		e.remove(s)
+		s.kv.Drop()
+		e.fail(s, err)
+	}
+}
+
+// follow takes over blocks that others have computed meanwhile.
 func (e *Engine) follow(s *sequence) {
-	for s.kv.Aligned() {
-		i := len(s.kv.Keys())
-		if i >= s.matchBlocks() {
-			return
-		}
-		ids, ok := e.pool.Lookup(s.keys[i])
-		if !ok {
-			return
-		}
-		s.kv.FollowSealed(s.keys[i], s.tokens[i*kv.BlockTokens:(i+1)*kv.BlockTokens], ids)
-		if s.first == 0 {
+	for e.adoptNext(s) {
+		if s.first == 0 && !s.preempted {
 			s.cached += kv.BlockTokens
 		}
 	}
@@ -129,7 +145,11 @@ func (e *Engine) plan() []int {
 		}
 		e.candidates = append(e.candidates, c)
 	}
-	chunks := schedule(e.candidates, e.cfg.StepTokens)
+	budget := e.cfg.StepTokens
+	if !e.store.Room() {
+		budget = 0 // the disk is behind: nothing is sealed by prefill until it has caught up
+	}
+	chunks := schedule(e.candidates, budget)
 	for i, s := range e.running {
 		if chunks[i] > 0 && !e.ensure(s, s.kv.Len()+chunks[i]) {
 			chunks[i] = 0
@@ -167,19 +187,20 @@ func (e *Engine) addSpan(s *sequence, n int) {
 
 // stalled decides what to do when no running sequence has room to grow: the
 // youngest gives its blocks up and continues later with the same tokens; a
-// sequence alone waits for what is being read or given back.
+// sequence alone, or all while the disk is behind, wait for what is being
+// read, written or given back.
 func (e *Engine) stalled() {
-	if n := len(e.running); n > 1 {
+	if n := len(e.running); n > 1 && e.store.Room() {
 		s := e.running[n-1]
 		e.remove(s)
-		s.kv.Drop()
+		s.yield()
 		e.freed.fire()
 		e.counters.preempted.Add(1)
 		e.queue.push(s, true)
 		return
 	}
 	freed := e.freed.wait()
-	if s := e.running[0]; e.ensure(s, s.kv.Len()+1) {
+	if s := e.running[0]; e.store.Room() && e.ensure(s, s.kv.Len()+1) {
 		return
 	}
 	select {

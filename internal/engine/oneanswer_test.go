@@ -16,7 +16,6 @@ var answerLengths = []int{63, 64, 65, 128, 129, 700, 1500}
 
 const answerTokens = 32
 
-
 // reference is each request computed alone, uncached, in one step per chunk.
 func reference(r *rig, req Request) answer { return r.ask(req.in(fmt.Sprintf("reference-%p", &req))) }
 

@@ -47,7 +47,7 @@ func (e *Engine) resolve(text string, seen []lineage) (lineage, error) {
 func (e *Engine) reusable(text string, l lineage, atLeast int) int {
 	raw := unsafe.Slice(unsafe.StringData(text), len(text)) // read only
 	n, at := 0, 0
-	for n < len(l.tokens) && l.ends[n] <= len(text) && bytes.Equal(raw[at:l.ends[n]], e.tok.Bytes(l.tokens[n])) {
+	for n < len(l.tokens) && l.ends[n] <= len(text) && (l.ends[n] == at || bytes.Equal(raw[at:l.ends[n]], e.tok.Bytes(l.tokens[n]))) {
 		at = l.ends[n]
 		n++
 	}

@@ -13,7 +13,7 @@ type candidate struct {
 
 // schedule gives each candidate its tokens of the next step: decoding ones get
 // theirs always, then prefill chunks in order what is left of the budget, at
-// least one token, so that nobody starves. A sequence at a
+// least one token, so that nobody starves; none with a budget of 0. A sequence at a
 // block's edge whose next block another computes in this step gets none: it
 // takes that block over when it is sealed.
 func schedule(candidates []candidate, budget int) []int {
@@ -24,10 +24,12 @@ func schedule(candidates []candidate, budget int) []int {
 			left -= out[i]
 		}
 	}
-	left = max(left, 1)
+	if budget > 0 {
+		left = max(left, 1)
+	}
 	claimed := map[kv.Key]bool{}
 	for i, c := range candidates {
-		if c.decoding || left == 0 || c.aligned && len(c.next) > 0 && claimed[c.next[0]] {
+		if c.decoding || left <= 0 || c.aligned && len(c.next) > 0 && claimed[c.next[0]] {
 			continue
 		}
 		out[i] = min(c.pending, left)

@@ -24,6 +24,7 @@ func TestSchedule(t *testing.T) {
 		{"decodes first, prefill takes the rest", []candidate{prefill(40), decode, decode}, 16, []int{14, 1, 1}},
 		{"prefills in order", []candidate{prefill(10), prefill(10)}, 16, []int{10, 6}},
 		{"prefill does not starve beside decodes", []candidate{decode, decode, prefill(9)}, 2, []int{1, 1, 1}},
+		{"no budget, decodes only", []candidate{decode, prefill(9)}, 0, []int{1, 0}},
 		{"a follower waits for the block another computes", []candidate{shared(200, key(1), key(2)), shared(300, key(1), key(2))}, 512, []int{200, 0}},
 		{"others go on meanwhile", []candidate{shared(200, key(1)), shared(300, key(1)), shared(50, key(9))}, 512, []int{200, 0, 50}},
 		{"a claim covers a block begun", []candidate{shared(200, key(1)), shared(200, key(1))}, 7, []int{7, 0}},

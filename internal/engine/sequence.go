@@ -23,7 +23,7 @@ type sequence struct {
 	ends   []int      // text offset after each token
 	prompt int        // prompt tokens
 	limit  int        // tokens at which the turn ends at the latest
-	keys   []kv.Key   // of the prompt's full blocks
+	keys   []kv.Key   // of the full blocks of tokens, as far as they may be shared
 
 	kv      *kv.Growing
 	sampler *sample.Sampler
@@ -33,12 +33,13 @@ type sequence struct {
 	promptEnd int // length of the prompt's text
 	emitted   int // bytes of text delivered
 
-	cached   int // tokens that were not computed for this request
-	start    Start
-	began    time.Time
-	first    time.Duration
-	admitted bool // once; a preempted sequence keeps its ledger
-	finish   FinishReason
+	cached    int // tokens that were not computed for this request
+	start     Start
+	began     time.Time
+	first     time.Duration
+	admitted  bool // its ledger of cached tokens is begun
+	preempted bool // what it finds now it may have computed itself
+	finish    FinishReason
 }
 
 // pending counts the tokens without KV; 1 when it decodes.
@@ -47,9 +48,19 @@ func (s *sequence) pending() int { return len(s.tokens) - s.kv.Len() }
 // decoding says whether the prompt is done.
 func (s *sequence) decoding() bool { return s.kv.Len() >= s.prompt }
 
-// matchBlocks is how many of its prompt's blocks may be taken from elsewhere:
-// never the one that holds the last prompt token (rule 1).
-func (s *sequence) matchBlocks() int { return (s.prompt - 1) / kv.BlockTokens }
+// matchBlocks is how many of its blocks may be taken from elsewhere: never the
+// one that holds the last token, whose logits are wanted (rule 1).
+func (s *sequence) matchBlocks() int {
+	return min(len(s.keys), (len(s.tokens)-1)/kv.BlockTokens)
+}
+
+// yield gives all blocks up; what was sealed is found again by key when the
+// sequence continues.
+func (s *sequence) yield() {
+	s.kv.Drop()
+	s.keys = s.scope.Extend(s.keys, s.tokens, kv.BlockTokens)
+	s.preempted = true
+}
 
 // reserveAhead is how many generated tokens a turn's blocks are reserved for.
 const reserveAhead = 256

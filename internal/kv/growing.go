@@ -1,7 +1,10 @@
 package kv
 
 import (
+	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 
 	"mneme/internal/token"
 )
@@ -74,9 +77,9 @@ func (g *Growing) SealedBlock(group, i int) BlockID { return g.groups[group].sea
 
 // --- what is already there ---
 
-// AdoptSealed appends a sealed block found elsewhere, one id per group; their
-// references pass to g. The table must end at a block's edge.
-func (g *Growing) AdoptSealed(key Key, tokens []token.ID, ids []BlockID) {
+// adopt appends a sealed block, one id per group; their references pass to g.
+// The table must end at a block's edge.
+func (g *Growing) adopt(key Key, tokens []token.ID, ids []BlockID) {
 	if !g.Aligned() || len(tokens) != BlockTokens {
 		panic(fmt.Sprintf("kv: adoption of %d tokens at %d", len(tokens), len(g.tokens)))
 	}
@@ -87,11 +90,11 @@ func (g *Growing) AdoptSealed(key Key, tokens []token.ID, ids []BlockID) {
 	}
 }
 
-// FollowSealed adopts a block that was reserved for but is now found computed
-// by another; the block it would have taken goes back.
+// FollowSealed appends a block found by Lookup; its references pass to g, and a
+// block that was reserved in its place goes back.
 func (g *Growing) FollowSealed(key Key, tokens []token.ID, ids []BlockID) {
 	form := g.pool.spec.Format.Form(len(g.keys))
-	g.AdoptSealed(key, tokens, ids)
+	g.adopt(key, tokens, ids)
 	for i := range g.groups {
 		g.stock.giveBack(i, form)
 	}
@@ -116,7 +119,7 @@ func (g *Growing) ResumeSealed(a *AgentBlocks, n int) {
 			ids[gi] = a.sealed[gi][i]
 		}
 		g.pool.Retain(ids...)
-		g.AdoptSealed(a.keys[i], a.tokens[i*BlockTokens:(i+1)*BlockTokens], ids)
+		g.adopt(a.keys[i], a.tokens[i*BlockTokens:(i+1)*BlockTokens], ids)
 	}
 }
 
@@ -159,24 +162,45 @@ func (g *Growing) takeOpen(group int) BlockID {
 	return id
 }
 
-// RestoreSealed fills a reserved block of each group by read, which gets the
-// block to write to, and appends it under key. After an error nothing is taken.
-func (g *Growing) RestoreSealed(key Key, tokens []token.ID, read func(group int, id BlockID) error) error {
-	form := g.pool.spec.Format.Form(len(g.keys))
-	ids := make([]BlockID, 0, len(g.groups))
-	for gi := range g.groups {
-		id := g.stock.take(gi, form)
-		ids = append(ids, id)
-		if err := read(gi, id); err != nil {
-			g.restock(ids)
-			return err
+// restoreReaders read blocks at once: enough to keep two cores and a disk busy.
+const restoreReaders = 4
+
+// RestoreSealed fills a reserved block per key and group by read and appends
+// them under their keys, up to the first that cannot be read: n of them. read
+// is called by several goroutines at once, for different blocks; tokens are
+// those of all keys.
+func (g *Growing) RestoreSealed(keys []Key, tokens []token.ID, read func(i, group int, id BlockID) error) (n int, err error) {
+	ids := make([][]BlockID, len(keys))
+	for i := range ids {
+		form := g.pool.spec.Format.Form(len(g.keys) + i)
+		for gi := range g.groups {
+			ids[i] = append(ids[i], g.stock.take(gi, form))
 		}
 	}
-	for gi, id := range ids {
-		ids[gi], _ = g.pool.publish(id, key)
+	errs := make([]error, len(keys))
+	var next atomic.Int64
+	var readers sync.WaitGroup
+	for range min(restoreReaders, len(keys)) {
+		readers.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(keys); i = int(next.Add(1)) - 1 {
+				for gi, id := range ids[i] {
+					errs[i] = errors.Join(errs[i], read(i, gi, id))
+				}
+			}
+		})
 	}
-	g.AdoptSealed(key, tokens, ids)
-	return nil
+	readers.Wait()
+	for n < len(keys) && errs[n] == nil {
+		for gi, id := range ids[n] {
+			ids[n][gi], _ = g.pool.publish(id, keys[n])
+		}
+		g.adopt(keys[n], tokens[n*BlockTokens:(n+1)*BlockTokens], ids[n])
+		n++
+	}
+	for _, rest := range ids[n:] {
+		g.restock(rest)
+	}
+	return n, errors.Join(errs...)
 }
 
 func (g *Growing) restock(ids []BlockID) {

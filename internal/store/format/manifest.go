@@ -1,4 +1,4 @@
-package store
+package format
 
 import (
 	"fmt"
@@ -23,7 +23,7 @@ type Manifest struct {
 	KVTokens      int      // tokens that have KV: sealed blocks and tail
 	Tail          []TailRef
 
-	// Filled by Publish.
+	// Filled by store's Publish.
 	ModelFingerprint, KVFingerprint string
 	Created, LastUsed               time.Time // kept when set, else first publish and now
 }
@@ -52,17 +52,8 @@ type TailRef struct {
 	Sum     uint32 // the frame's: it and no other
 }
 
-// AgentHeader is what is known of every agent without reading its manifest.
-type AgentHeader struct {
-	Namespace, ID, Model, Parent    string
-	ModelFingerprint, KVFingerprint string
-	Tokens, KVTokens, Turns         int
-	Created, LastUsed               time.Time
-	DiskBytes                       int64 // its manifest and the frames it names; shared ones count for each agent
-}
-
-// check says what about a manifest can never be true.
-func (m *Manifest) check() error {
+// CheckManifest says what about a manifest can never be true.
+func CheckManifest(m *Manifest) error {
 	switch {
 	case m.Ends != nil && len(m.Ends) != len(m.Tokens):
 		return fmt.Errorf("manifest of %q: %d text offsets for %d tokens", m.ID, len(m.Ends), len(m.Tokens))
@@ -72,22 +63,4 @@ func (m *Manifest) check() error {
 		return fmt.Errorf("manifest of %q: %d layer groups", m.ID, m.Groups)
 	}
 	return nil
-}
-
-// blocks calls visit with the identity of every block the manifest names.
-func (m *Manifest) blocks(visit func(blockID)) {
-	for group := range max(1, m.Groups) {
-		for _, key := range m.Keys {
-			visit(blockID{key, group})
-		}
-	}
-}
-
-func (m *Manifest) header(diskBytes int64) AgentHeader {
-	return AgentHeader{
-		Namespace: m.Namespace, ID: m.ID, Model: m.Model, Parent: m.Parent,
-		ModelFingerprint: m.ModelFingerprint, KVFingerprint: m.KVFingerprint,
-		Tokens: len(m.Tokens), KVTokens: m.KVTokens, Turns: len(m.Turns),
-		Created: m.Created, LastUsed: m.LastUsed, DiskBytes: diskBytes,
-	}
 }

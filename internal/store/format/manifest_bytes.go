@@ -1,4 +1,4 @@
-package store
+package format
 
 import (
 	"encoding/binary"
@@ -33,7 +33,8 @@ const (
 	manifestHeadBytes = 24
 )
 
-func (m *Manifest) encode() []byte {
+// EncodeManifest is the manifest file.
+func EncodeManifest(m *Manifest) []byte {
 	b := make(encoder, manifestHeadBytes, manifestHeadBytes+256+4*len(m.Tokens)+32*len(m.Keys))
 	copy(b, manifestMagic)
 	binary.LittleEndian.PutUint32(b[8:], manifestVersion)
@@ -62,7 +63,7 @@ func (b *encoder) count(n int)         { *b = binary.AppendUvarint(*b, uint64(n)
 func (b *encoder) difference(n int)    { *b = binary.AppendVarint(*b, int64(n)) }
 func (b *encoder) string(s string)     { b.count(len(s)); *b = append(*b, s...) }
 func (b *encoder) time(t time.Time)    { *b = binary.AppendVarint(*b, unixNano(t)) }
-func (b *encoder) counts(numbs ...int) { each(numbs, b.count) }
+func (b *encoder) counts(list ...int)  { each(list, b.count) }
 
 func each[T any](list []T, do func(T)) {
 	for _, v := range list {
@@ -108,15 +109,16 @@ func unixNano(t time.Time) int64 {
 	return t.UnixNano()
 }
 
-// decodeManifest reads a manifest: a *DamagedError for anything but what encode
-// wrote, a *VersionError for an intact one of another version.
-func decodeManifest(b []byte, path string) (Manifest, error) {
+// DecodeManifest reads a manifest file, which path names in errors: a *DamagedError
+// for anything but what EncodeManifest wrote, a *VersionError for an intact one of
+// another version.
+func DecodeManifest(b []byte, path string) (Manifest, error) {
 	if len(b) < manifestHeadBytes || string(b[:8]) != manifestMagic {
 		return Manifest{}, &DamagedError{path, fmt.Sprintf("no manifest in %d bytes", len(b))}
 	}
 	le := binary.LittleEndian
-	if sum := fileSum(b); sum != le.Uint32(b[12:]) {
-		return Manifest{}, &DamagedError{path, fmt.Sprintf("sums to %08x, written was %08x", sum, le.Uint32(b[12:]))}
+	if have, want := fileSum(b), le.Uint32(b[12:]); have != want {
+		return Manifest{}, &DamagedError{path, fmt.Sprintf("sums to %08x, written was %08x", have, want)}
 	}
 	if v := le.Uint32(b[8:]); v != manifestVersion {
 		return Manifest{}, &VersionError{path, v, manifestVersion}
@@ -130,7 +132,7 @@ func decodeManifest(b []byte, path string) (Manifest, error) {
 		d.err = fmt.Errorf("%d bytes too many", len(d.rest))
 	}
 	if d.err == nil {
-		d.err = m.check()
+		d.err = CheckManifest(&m)
 	}
 	if d.err != nil {
 		return Manifest{}, &DamagedError{path, d.err.Error()}

@@ -1,0 +1,97 @@
+package format
+
+import "io"
+
+// Scanned is what reading a whole segment found.
+type Scanned struct {
+	Entries []Entry
+	End     int64 // after the last whole frame
+	Damaged int   // stretches before End that hold no whole frame
+}
+
+// Scan finds the whole frames of a segment of that size. A damaged stretch costs
+// what lies in it, not what follows; what comes after the last whole frame is a
+// torn tail. Errors are those of r.
+func Scan(r io.ReaderAt, sizeBytes int64) (Scanned, error) {
+	w := &window{r: r, size: sizeBytes}
+	out := Scanned{End: SegmentHeadBytes}
+	damaged, inGap := 0, false
+	for at := int64(SegmentHeadBytes); at < w.size; {
+		e, whole, err := w.frame(at)
+		switch {
+		case err != nil:
+			return Scanned{}, err
+		case whole:
+			out.Entries = append(out.Entries, e)
+			at = e.End()
+			out.End, out.Damaged, inGap = at, damaged, false
+		default:
+			if !inGap {
+				damaged, inGap = damaged+1, true
+			}
+			at += alignBytes
+		}
+	}
+	return out, nil
+}
+
+// window reads a file from front to back through one buffer.
+type window struct {
+	r    io.ReaderAt
+	size int64
+	buf  []byte // the file's bytes from at on
+	at   int64
+}
+
+const windowBytes = 1 << 20
+
+// frame reads the frame at an offset; false when no whole, intact one is there.
+func (w *window) frame(at int64) (Entry, bool, error) {
+	fixed, ok, err := w.bytes(at, fixedBytes)
+	if !ok || err != nil {
+		return Entry{}, false, err
+	}
+	sh, err := parseShape(fixed)
+	if err != nil {
+		return Entry{}, false, nil
+	}
+	head, ok, err := w.bytes(at, sh.headBytes())
+	if !ok || err != nil {
+		return Entry{}, false, err
+	}
+	f, err := parseHead(head)
+	if err != nil {
+		return Entry{}, false, nil
+	}
+	whole, ok, err := w.bytes(at, int(sh.FrameBytes()))
+	if !ok || err != nil {
+		return Entry{}, false, err
+	}
+	if checkPayload(f.split(whole)) != nil {
+		return Entry{}, false, nil
+	}
+	return f.Entry(at), true, nil
+}
+
+// bytes returns [off, off+n) of the file, valid until the next call; false when
+// the file ends before.
+func (w *window) bytes(off int64, n int) ([]byte, bool, error) {
+	if off+int64(n) > w.size {
+		return nil, false, nil
+	}
+	if off < w.at || off+int64(n) > w.at+int64(len(w.buf)) {
+		if err := w.fill(off, n); err != nil {
+			return nil, false, err
+		}
+	}
+	return w.buf[off-w.at:][:n], true, nil
+}
+
+func (w *window) fill(off int64, n int) error {
+	want := int(min(int64(max(n, windowBytes)), w.size-off))
+	if cap(w.buf) < want {
+		w.buf = make([]byte, want)
+	}
+	w.buf, w.at = w.buf[:want], off
+	return readFull(w.r, w.buf, off)
+}
