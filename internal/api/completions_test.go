@@ -208,7 +208,8 @@ func TestSubmitRefuses(t *testing.T) {
 	}
 }
 
-// A turn that the disk refused is answered whole, and says it will not last.
+// A turn that the disk refused is answered whole, and says it will not last. Its
+// agent stays in memory until a later one is stored.
 func TestPublishFails(t *testing.T) {
 	b := newBench(t)
 	b.fake.publish = errors.New("no space on /dev/sda1")
@@ -221,6 +222,12 @@ func TestPublishFails(t *testing.T) {
 	}
 	if log := b.log.String(); strings.Count(log, `publish_error="no space on /dev/sda1"`) != 2 {
 		t.Errorf("the log does not say why: %s", log)
+	}
+	b.want(b.do("POST", "/v1/agents/ada/evict", ""), 409, `{"error":{"message":"the agent's last turn is not on disk","type":"invalid_request_error","param":null,"code":"agent_not_stored"}}`)
+	b.fake.publish = nil
+	b.chat(`{`+hi+`}`, "X-Agent-ID: ada")
+	if got := b.do("POST", "/v1/agents/ada/evict", ""); got.status != 200 {
+		t.Errorf("evict after a stored turn: %d %s", got.status, got.body)
 	}
 }
 

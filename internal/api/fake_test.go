@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -84,6 +85,7 @@ type fakeAgent struct {
 	lineage []token.ID
 	turns   []engine.TurnInfo
 	tier    kv.Tier
+	unsaved bool // its last turn could not be published
 }
 
 func newFake() *fake {
@@ -208,6 +210,7 @@ func (f *fake) finish(s *fakeStream) engine.Completed {
 		f.agents[s.request.Agent] = a
 	}
 	a.take(&done, s)
+	a.unsaved = f.publish != nil
 	return done
 }
 
@@ -294,6 +297,9 @@ func (f *fake) Evict(ctx context.Context, namespace, id string) error {
 	defer f.mu.Unlock()
 	if f.agents[id] == nil {
 		return engine.ErrNoAgent
+	}
+	if f.agents[id].unsaved {
+		return fmt.Errorf("agent %s: %w", id, engine.ErrNotStored)
 	}
 	f.agents[id].tier = kv.TierWarm
 	return nil

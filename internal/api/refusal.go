@@ -49,6 +49,7 @@ var states = []struct {
 	{engine.ErrAgentExists, http.StatusConflict, openai.TypeInvalid, "agent_exists"},
 	{engine.ErrAgentBusy, http.StatusConflict, openai.TypeInvalid, "agent_busy"},
 	{engine.ErrOtherModel, http.StatusConflict, openai.TypeInvalid, "agent_of_other_model"},
+	{engine.ErrNotStored, http.StatusConflict, openai.TypeInvalid, "agent_not_stored"},
 }
 
 // badRequest is err as a 400, or nil when it is none.

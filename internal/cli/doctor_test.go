@@ -19,7 +19,7 @@ func TestDoctor(t *testing.T) {
 	}
 	// Per token and layer 64 dims of K and V: 4 bits and a scale and a middle
 	// per channel or token of a block make 1 GiB hold this many.
-	spec := kv.Spec{Format: kv.FormatQ4, Groups: []kv.Group{{Layers: []int{0, 1}, KVHeads: 1, HeadDim: 64}}}
+	spec := kv.Spec{Format: kv.FormatQ4, Groups: []kv.Group{{Layers: []int{0, 1}, KVHeads: 1, KDim: 64, VDim: 64}}}
 	for _, want := range []string{"numerics class", "llama, 2 layers, context 4096", "KV q4", "KV q8", "KV f16", "1.0 GiB hold"} {
 		if !strings.Contains(s.out.String(), want) {
 			t.Errorf("no %q in\n%s", want, &s.out)

@@ -61,8 +61,12 @@ func (e *Engine) admitOne(s *sequence) {
 func (e *Engine) place(s *sequence) bool {
 	empty, _ := e.pool.Allocate(kv.Need{})
 	s.kv = kv.NewGrowing(e.pool, s.scope, empty)
-	if own := e.ownBlocks(s); own != nil {
+	own := e.ownBlocks(s)
+	if own != nil {
 		s.kv.ResumeSealed(own, min(commonPrefix(own.Tokens(), s.tokens)/kv.BlockTokens, s.matchBlocks()))
+	}
+	if s.kv.Len() == 0 {
+		s.kv.AdoptPrefix(s.keys, s.tokens, e.pool.Match(s.keys[:s.matchBlocks()]))
 	}
 	for e.adoptNext(s) {
 	}

@@ -315,6 +315,7 @@ func (e *Engine) DeleteAgent(namespace, id string) error {
 }
 
 // Evict drops an agent's blocks from memory; its next turn is a restored start.
+// ErrNotStored when they are nowhere else.
 func (e *Engine) Evict(_ context.Context, namespace, id string) error {
 	a, leave, err := e.table.tryEnter(agentKey{namespace, id})
 	if err != nil {
@@ -326,7 +327,7 @@ func (e *Engine) Evict(_ context.Context, namespace, id string) error {
 		return err
 	}
 	if !state.saved {
-		return fmt.Errorf("agent %s is not on disk", id)
+		return fmt.Errorf("agent %s: %w", id, ErrNotStored)
 	}
 	e.table.mu.Lock()
 	a.coolLocked()

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"mneme/internal/model/modeltest"
 	"mneme/internal/sample"
 	"mneme/internal/token"
+	"mneme/internal/vfs"
 )
 
 // textRequest is a greedy turn on rendered text.
@@ -209,6 +212,35 @@ func TestAgentOperations(t *testing.T) {
 	defer r.stop()
 	if all := r.Agents("default"); len(all) != 0 {
 		t.Errorf("after delete and restart: %+v", all)
+	}
+}
+
+// A turn that only memory has is not evicted; the next one that is stored can be.
+func TestEvictKeepsWhatIsNotStored(t *testing.T) {
+	var full atomic.Bool
+	disk := vfs.NewFailing(vfs.NewCrashable(), func(op vfs.Op) error {
+		if full.Load() && op.Kind == vfs.OpWrite {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	r := newRig(t, rigOptions{fs: disk, dir: "/data"})
+	defer r.stop()
+	full.Store(true)
+	first, err := r.try(context.Background(), greedy(promptOf(100, 3), 4).as("ada"))
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("turn on a full disk: %v", err)
+	}
+	if err := r.Evict(context.Background(), "default", "ada"); !errors.Is(err, ErrNotStored) {
+		t.Errorf("evict of a turn that is nowhere else: %v", err)
+	}
+	full.Store(false)
+	next := append(append(promptOf(100, 3), first.ids...), 40)
+	if got := r.ask(greedy(next, 4).as("ada")); got.start != StartHot || got.turn != 2 {
+		t.Errorf("next turn: start %s, turn %d", got.start, got.turn)
+	}
+	if err := r.Evict(context.Background(), "default", "ada"); err != nil {
+		t.Errorf("evict of a stored turn: %v", err)
 	}
 }
 

@@ -110,6 +110,8 @@ var (
 	ErrDraining = errors.New("server is shutting down")
 	// ErrOtherModel is returned for an agent that belongs to another model.
 	ErrOtherModel = errors.New("agent belongs to another model")
+	// ErrNotStored is returned by Evict when memory has the only copy of a turn.
+	ErrNotStored = errors.New("the agent's last turn is not on disk")
 	// ErrQueueFull is returned when too many turns wait.
 	ErrQueueFull = errors.New("too many requests waiting")
 )

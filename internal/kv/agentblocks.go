@@ -12,8 +12,9 @@ import (
 // which tokens.
 //   - It never changes; a new turn makes a new value.
 //   - It holds one reference to each of its blocks until Release.
-//   - Its sealed blocks cover whole blocks of tokens from 0 on; an open block
-//     holds the rest, and there is one exactly if there is a rest.
+//   - Its sealed blocks cover whole blocks of tokens from 0 on, in a group with
+//     a window those that the next position may read; an open block holds the
+//     rest, and there is one exactly if there is a rest.
 //   - Bytes of its tokens never change: others may append to the open block
 //     behind them, and copy it before writing anything else.
 type AgentBlocks struct {
@@ -40,8 +41,9 @@ func (a *AgentBlocks) check() error {
 		return fmt.Errorf("kv: table of %d tokens with %d keys and %d groups", len(a.tokens), len(a.keys), len(a.sealed))
 	}
 	for g, ids := range a.sealed {
-		if len(ids) != full || slices.Contains(ids, NoBlock) {
-			return fmt.Errorf("kv: table of %d tokens has %d sealed blocks in group %d", len(a.tokens), len(ids), g)
+		held := max(0, full+1-a.pool.spec.Groups[g].keeps(len(a.tokens)))
+		if len(ids) != full || slices.Contains(ids[held:], NoBlock) {
+			return fmt.Errorf("kv: table of %d tokens has %d sealed blocks in group %d, held from %d on", len(a.tokens), len(ids), g, held)
 		}
 	}
 	if (len(a.open) > 0) != (rest > 0) {
@@ -59,7 +61,8 @@ func (a *AgentBlocks) Tokens() []token.ID { return a.tokens }
 // Keys are those of the sealed blocks; read only.
 func (a *AgentBlocks) Keys() []Key { return a.keys }
 
-// SealedBlock is the i-th sealed block of a group.
+// SealedBlock is the i-th sealed block of a group, NoBlock if its window has
+// passed it.
 func (a *AgentBlocks) SealedBlock(group, i int) BlockID { return a.sealed[group][i] }
 
 // OpenBlock is the open block of a group and the tokens in it, or NoBlock and 0.
@@ -82,12 +85,47 @@ func (a *AgentBlocks) Bytes() (total, shared int64) {
 	return total, shared
 }
 
+// blocks are all held blocks, of each group the last first: given back in this
+// order, the tail of a sequence is dropped before its head.
 func (a *AgentBlocks) blocks() []BlockID {
 	var ids []BlockID
-	for _, s := range a.sealed {
-		ids = append(ids, s...)
+	for g, s := range a.sealed {
+		open := NoBlock
+		if len(a.open) > 0 {
+			open = a.open[g]
+		}
+		ids = append(ids, lastFirst(s, open)...)
 	}
-	return append(ids, a.open...)
+	return ids
+}
+
+func lastFirst(sealed []BlockID, open BlockID) []BlockID {
+	ids := make([]BlockID, 0, len(sealed)+1)
+	if open != NoBlock {
+		ids = append(ids, open)
+	}
+	for _, id := range slices.Backward(sealed) {
+		if id != NoBlock {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// usable is the largest number of blocks, at most n, that a new sequence can
+// begin with: every group still holds what its window needs there.
+func (a *AgentBlocks) usable(n int) int {
+	for ; n > 0; n-- {
+		ok := true
+		for g, ids := range a.sealed {
+			from := max(0, n+1-a.pool.spec.Groups[g].keeps(n*BlockTokens))
+			ok = ok && !slices.Contains(ids[from:n], NoBlock)
+		}
+		if ok {
+			return n
+		}
+	}
+	return 0
 }
 
 // Retain makes a second value over the same blocks, with references of its own.

@@ -27,10 +27,10 @@ type Growing struct {
 
 // growGroup is one layer group's part of the table.
 type growGroup struct {
-	sealed []BlockID
-	open   BlockID // the block that holds the tokens behind the last sealed one
-	// Lines of the sealed blocks for the kernels, split where the form changes.
-	first, later []int32
+	sealed []BlockID // NoBlock before from
+	lines  []int32   // of the sealed blocks, for the kernels
+	from   int       // the first block that is still held; 0 without a window
+	open   BlockID   // the block that holds the tokens behind the last sealed one
 }
 
 // Slot is one block that a step writes to.
@@ -66,11 +66,19 @@ func (g *Growing) Keys() []Key { return g.keys }
 // Aligned says whether the next token begins a block.
 func (g *Growing) Aligned() bool { return len(g.tokens)%BlockTokens == 0 }
 
-// Lines are the places of a group's sealed blocks in the pool's memory: those
-// in the form of block 0, then those of the others.
+// Lines are the places of a group's sealed blocks in the pool's memory, from
+// the first one still held on: block 0 if it is among them, whose form differs,
+// then the others.
 func (g *Growing) Lines(group int) (first, later []int32) {
-	return g.groups[group].first, g.groups[group].later
+	gg := &g.groups[group]
+	if gg.from == 0 && len(gg.lines) > 0 {
+		return gg.lines[:1], gg.lines[1:]
+	}
+	return nil, gg.lines[gg.from:]
 }
+
+// FirstHeld is the first block that a group still holds: 0 without a window.
+func (g *Growing) FirstHeld(group int) int { return g.groups[group].from }
 
 // SealedBlock is the i-th sealed block of a group.
 func (g *Growing) SealedBlock(group, i int) BlockID { return g.groups[group].sealed[i] }
@@ -95,32 +103,62 @@ func (g *Growing) adopt(key Key, tokens []token.ID, ids []BlockID) {
 func (g *Growing) FollowSealed(key Key, tokens []token.ID, ids []BlockID) {
 	form := g.pool.spec.Format.Form(len(g.keys))
 	g.adopt(key, tokens, ids)
+	g.slide()
 	for i := range g.groups {
 		g.stock.giveBack(i, form)
 	}
 }
 
+// pushSealed appends a block, or NoBlock where the window has passed it.
 func (g *Growing) pushSealed(group int, id BlockID) {
 	gg := &g.groups[group]
-	if len(gg.sealed) == 0 {
-		gg.first = append(gg.first, g.pool.Line(id))
-	} else {
-		gg.later = append(gg.later, g.pool.Line(id))
+	line := int32(-1)
+	if id != NoBlock {
+		line = g.pool.Line(id)
 	}
-	gg.sealed = append(gg.sealed, id)
+	gg.lines, gg.sealed = append(gg.lines, line), append(gg.sealed, id)
 }
 
-// ResumeSealed shares the blocks of a table from where g ends up to its n-th;
-// the table keeps its own references.
+// slide gives back the blocks that no later position can read.
+func (g *Growing) slide() {
+	for gi := range g.groups {
+		gg := &g.groups[gi]
+		to := len(gg.sealed) + 1 - g.pool.spec.Groups[gi].keeps(len(g.tokens))
+		for ; gg.from < to; gg.from++ {
+			if id := gg.sealed[gg.from]; id != NoBlock {
+				g.pool.Release(id)
+			}
+			gg.sealed[gg.from], gg.lines[gg.from] = NoBlock, -1
+		}
+	}
+}
+
+// AdoptPrefix begins an empty table with blocks found by Pool.Match, [block]
+// [group]; their references pass to g.
+func (g *Growing) AdoptPrefix(keys []Key, tokens []token.ID, ids [][]BlockID) {
+	for i := range ids {
+		g.adopt(keys[i], tokens[i*BlockTokens:(i+1)*BlockTokens], ids[i])
+	}
+	g.slide()
+}
+
+// ResumeSealed begins an empty table with the first n blocks of another, or
+// fewer if its windows have passed what n would need; the table keeps its own
+// references.
 func (g *Growing) ResumeSealed(a *AgentBlocks, n int) {
-	for i := len(g.keys); i < n; i++ {
+	n = a.usable(n)
+	for i := range n {
 		ids := make([]BlockID, len(g.groups))
 		for gi := range ids {
-			ids[gi] = a.sealed[gi][i]
+			ids[gi] = NoBlock
+			if i > n-g.pool.spec.Groups[gi].keeps(n*BlockTokens) {
+				ids[gi] = a.sealed[gi][i]
+				g.pool.Retain(ids[gi])
+			}
 		}
-		g.pool.Retain(ids...)
 		g.adopt(a.keys[i], a.tokens[i*BlockTokens:(i+1)*BlockTokens], ids)
 	}
+	g.slide()
 }
 
 // ResumeOpen takes over the open block of a table, all of whose sealed blocks g
@@ -197,6 +235,7 @@ func (g *Growing) RestoreSealed(keys []Key, tokens []token.ID, read func(i, grou
 		g.adopt(keys[n], tokens[n*BlockTokens:(n+1)*BlockTokens], ids[n])
 		n++
 	}
+	g.slide()
 	for _, rest := range ids[n:] {
 		g.restock(rest)
 	}
@@ -357,6 +396,7 @@ func (g *Growing) Commit(tokens []token.ID, sealed func(index int)) {
 		g.commitSealed(s, sealed)
 	}
 	g.slots = g.slots[:0]
+	g.slide()
 }
 
 func (g *Growing) commitSealed(s *Slot, sealed func(index int)) {
@@ -435,10 +475,8 @@ func (g *Growing) Drop() {
 	g.Undo()
 	g.stock.Return()
 	for gi := range g.groups {
-		g.pool.Release(g.groups[gi].sealed...)
-		if id := g.groups[gi].open; id != NoBlock {
-			g.pool.Release(id)
-		}
+		gg := &g.groups[gi]
+		g.pool.Release(lastFirst(gg.sealed[gg.from:], gg.open)...)
 	}
 	*g = Growing{}
 }

@@ -24,12 +24,17 @@ func (p *Pool) Offsets(group int, form quant.KVForm, layer, head int) (k, v int)
 	return k, c.kBytes() + k
 }
 
-// Half is the K and V memory of a block for one layer of its group and head.
+// Half is the K and V memory of a block for one layer of its group and head; V
+// is nil where values are part of the keys.
 func (p *Pool) Half(id BlockID, layer, head int) (k, v []byte) {
 	s := int(id >> slabShift)
 	c := &p.classes[p.slabs[s].class]
 	at := s*p.slabBytes + int(id&slabMask)*c.half + (layer*c.heads+head)*c.perSlab*c.half
-	return p.mem[at : at+c.half : at+c.half], p.mem[at+c.kBytes():][:c.half:c.half]
+	k = p.mem[at : at+c.half : at+c.half]
+	if c.halves == 2 {
+		v = p.mem[at+c.kBytes():][:c.half:c.half]
+	}
+	return k, v
 }
 
 // FormOf is the form a block is stored in.
@@ -59,19 +64,21 @@ func (p *Pool) eachHalf(id BlockID, do func(half []byte, at int)) {
 			k, v := p.Half(id, l, h)
 			at := (l*c.heads + h) * c.half
 			do(k, at)
-			do(v, c.blockBytes()/2+at)
+			if v != nil {
+				do(v, c.blockBytes()/2+at)
+			}
 		}
 	}
 }
 
 // An open block's first n tokens on their own, for a tail frame:
 //
-//	per (layer, head): K [headDim][n], then V [n][headDim], in f16
+//	per (layer, head): K [KDim][n], then V [n][VDim], in f16
 
 // TailBytes is the size of a tail of n tokens of a group.
 func (s Spec) TailBytes(group, n int) int {
 	g := s.Groups[group]
-	return 2 * len(g.Layers) * g.KVHeads * n * g.HeadDim * s.Format.elemBytes()
+	return len(g.Layers) * g.KVHeads * n * (g.KDim + g.VDim) * s.Format.elemBytes()
 }
 
 // CopyTailOut writes the first n tokens of an open block to dst.
@@ -86,18 +93,18 @@ func (p *Pool) CopyTailIn(id BlockID, src []byte, n int) {
 
 func (p *Pool) eachTail(id BlockID, n int, do func(open, tail []byte), tail []byte) {
 	c := &p.classes[p.slabs[id>>slabShift].class]
-	dim := p.spec.Groups[c.group].HeadDim
+	g := p.spec.Groups[c.group]
 	elem := p.spec.Format.elemBytes()
 	row := elem * n // bytes of one K dim's tokens
 	for l := range c.layers {
 		for h := range c.heads {
 			k, v := p.Half(id, l, h)
-			for d := range dim {
+			for d := range g.KDim {
 				do(k[elem*BlockTokens*d:][:row], tail[row*d:][:row])
 			}
-			tail = tail[row*dim:]
-			do(v[:row*dim], tail[:row*dim])
-			tail = tail[row*dim:]
+			tail = tail[row*g.KDim:]
+			do(v[:row*g.VDim], tail[:row*g.VDim])
+			tail = tail[row*g.VDim:]
 		}
 	}
 }

@@ -49,13 +49,14 @@ type class struct {
 	form       quant.KVForm
 	layers     int
 	heads      int
+	halves     int // K and V, or keys only
 	half       int // bytes of K or V of one (layer, head)
 	perSlab    int
 	count      [4]int  // blocks by state
 	head, tail BlockID // cached blocks, oldest first
 }
 
-func (c *class) blockBytes() int { return 2 * c.layers * c.heads * c.half }
+func (c *class) blockBytes() int { return c.halves * c.layers * c.heads * c.half }
 func (c *class) kBytes() int     { return c.layers * c.heads * c.perSlab * c.half }
 
 // slab is a piece of the arena that holds blocks of one class, or of none yet.
@@ -152,7 +153,7 @@ func (p *Pool) addClass(group int, form quant.KVForm) {
 		return
 	}
 	g := p.spec.Groups[group]
-	c := class{group: group, form: form, layers: len(g.Layers), heads: g.KVHeads, half: g.halfBytes(form), head: NoBlock, tail: NoBlock}
+	c := class{group: group, form: form, layers: len(g.Layers), heads: g.KVHeads, halves: g.halves(), half: g.halfBytes(form), head: NoBlock, tail: NoBlock}
 	c.perSlab = min(p.slabBytes/c.blockBytes(), 1<<slabShift)
 	p.classOf[at] = len(p.classes)
 	p.classes = append(p.classes, c)
@@ -425,6 +426,58 @@ func (p *Pool) Lookup(key Key) ([]BlockID, bool) {
 	}
 	p.hits++
 	return ids, true
+}
+
+// Match finds the longest beginning of keys that every group can serve and
+// retains its blocks: in full groups all of them, in a group with a window
+// those that the next position may read; the others are NoBlock. [block][group]
+func (p *Pool) Match(keys []Key) [][]BlockID {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(keys)
+	for g := range p.spec.Groups {
+		if p.spec.Groups[g].Window == 0 {
+			n = p.runLocked(keys[:n], g)
+		}
+	}
+	for ; n > 0 && !p.servesLocked(keys[:n]); n-- {
+	}
+	ids := make([][]BlockID, n)
+	for i := range ids {
+		ids[i] = make([]BlockID, len(p.spec.Groups))
+		for g := range ids[i] {
+			ids[i][g] = NoBlock
+			if i > n-p.spec.Groups[g].keeps(n*BlockTokens) {
+				ids[i][g] = p.index[indexKey{keys[i], g}]
+				p.retainLocked(ids[i][g])
+			}
+		}
+	}
+	if n > 0 {
+		p.hits++
+	}
+	return ids
+}
+
+// runLocked counts the leading keys that a group has.
+func (p *Pool) runLocked(keys []Key, group int) int {
+	for i, key := range keys {
+		if _, ok := p.index[indexKey{key, group}]; !ok {
+			return i
+		}
+	}
+	return len(keys)
+}
+
+// servesLocked says whether the groups with windows can go on behind keys.
+func (p *Pool) servesLocked(keys []Key) bool {
+	for g := range p.spec.Groups {
+		from := max(0, len(keys)+1-p.spec.Groups[g].keeps(len(keys)*BlockTokens))
+		if p.spec.Groups[g].Window > 0 && p.runLocked(keys[from:], g) < len(keys)-from {
+			return false
+		}
+	}
+	return true
 }
 
 // Contains says whether every group has a sealed block of the key.

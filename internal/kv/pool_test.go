@@ -13,7 +13,7 @@ import (
 
 // small is a spec of two layers with one head of 16 dims: blocks of some KB.
 func small(format Format) Spec {
-	return Spec{Format: format, Groups: []Group{{Layers: []int{0, 1}, KVHeads: 1, HeadDim: 16}}}
+	return Spec{Format: format, Groups: []Group{{Layers: []int{0, 1}, KVHeads: 1, KDim: 16, VDim: 16}}}
 }
 
 var testScope = Scope{Fingerprint: "f", Namespace: "default"}
@@ -200,9 +200,9 @@ func TestAllocateAllOrNone(t *testing.T) {
 	if !ok {
 		t.Fatal("cached blocks did not make room")
 	}
-	oldest, youngest := testScope.Chain(ids(64, 0), BlockTokens), testScope.Chain(ids(64, 2), BlockTokens)
-	if p.Contains(oldest[0]) || !p.Contains(youngest[0]) {
-		t.Error("not the oldest cached block was dropped")
+	oldest, youngest := testScope.Chain(ids(128, 0), BlockTokens), testScope.Chain(ids(128, 2), BlockTokens)
+	if p.Contains(oldest[1]) || !p.Contains(oldest[0]) || !p.Contains(youngest[1]) {
+		t.Error("not the tail of the sequence unused for longest was dropped")
 	}
 	r.Return()
 	if err := p.Check(); err != nil {

@@ -82,7 +82,19 @@ func (f Format) RotatesV() bool { return f == FormatQ4 }
 type Group struct {
 	Layers  []int // model layers, ascending
 	KVHeads int
-	HeadDim int // of K and of V
+	KDim    int // per head
+	VDim    int // per head; 0 where values are part of the keys (a cached latent)
+	Window  int // positions a query looks back, itself included; 0: all
+}
+
+// keeps is the number of last blocks that positions behind n tokens may read,
+// the block of position n included; all of them without a window.
+func (g Group) keeps(n int) int {
+	all := n/BlockTokens + 1
+	if g.Window == 0 {
+		return all
+	}
+	return min(all, (g.Window+BlockTokens-1)/BlockTokens+1)
 }
 
 // Spec is the geometry of one model's KV.
@@ -100,8 +112,8 @@ func (s Spec) Check() error {
 		return fmt.Errorf("kv: spec without layer groups")
 	}
 	for i, g := range s.Groups {
-		if len(g.Layers) == 0 || g.KVHeads <= 0 || g.HeadDim <= 0 || g.HeadDim%16 != 0 {
-			return fmt.Errorf("kv: group %d has %d layers, %d KV heads, head dim %d (must be a multiple of 16)", i, len(g.Layers), g.KVHeads, g.HeadDim)
+		if len(g.Layers) == 0 || g.KVHeads <= 0 || g.KDim <= 0 || g.KDim%16 != 0 || g.VDim < 0 || g.VDim%16 != 0 || g.Window < 0 {
+			return fmt.Errorf("kv: group %d has %d layers, %d KV heads, dims %d and %d (must be multiples of 16), window %d", i, len(g.Layers), g.KVHeads, g.KDim, g.VDim, g.Window)
 		}
 	}
 	return nil
@@ -119,11 +131,23 @@ func (s Spec) BytesPerToken() int {
 // BlockBytes is the size of one block of a group in the given form.
 func (s Spec) BlockBytes(group int, form quant.KVForm) int {
 	g := s.Groups[group]
-	return 2 * len(g.Layers) * g.KVHeads * g.halfBytes(form)
+	return g.halves() * len(g.Layers) * g.KVHeads * g.halfBytes(form)
+}
+
+// halves is 2 where K and V are stored, 1 where values are part of the keys.
+func (g Group) halves() int {
+	if g.VDim == 0 {
+		return 1
+	}
+	return 2
 }
 
 // halfBytes is the room of K or V of one (layer, head): the larger of both, so
 // that one table of offsets serves K and V.
 func (g Group) halfBytes(form quant.KVForm) int {
-	return arena.Align(max(form.HalfBytes(g.HeadDim, BlockTokens), form.HalfBytes(BlockTokens, g.HeadDim)))
+	n := form.HalfBytes(g.KDim, BlockTokens)
+	if g.VDim > 0 {
+		n = max(n, form.HalfBytes(BlockTokens, g.VDim))
+	}
+	return arena.Align(n)
 }

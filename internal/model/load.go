@@ -71,7 +71,7 @@ func (m *Model) Spec(format kv.Format) kv.Spec {
 	for i := range layers {
 		layers[i] = i
 	}
-	return kv.Spec{Format: format, Groups: []kv.Group{{Layers: layers, KVHeads: m.KVHeads, HeadDim: m.HeadDim}}}
+	return kv.Spec{Format: format, Groups: []kv.Group{{Layers: layers, KVHeads: m.KVHeads, KDim: m.HeadDim, VDim: m.HeadDim}}}
 }
 
 // KVFingerprint names everything the bytes of a sealed block follow from

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"mneme/internal/store/format"
 	"mneme/internal/vfs"
 )
 
@@ -138,29 +139,29 @@ func (s *Store) readManifest(dir, name string) (Manifest, *agent, error) {
 	if err != nil {
 		return Manifest{}, nil, err
 	}
-	m, err := decodeManifest(data, path)
+	m, err := format.DecodeManifest(data, path)
 	if err != nil {
 		return Manifest{}, nil, err
 	}
 	if s.agentDir(agentID{m.Namespace, m.ID}) != dir {
-		return Manifest{}, nil, &DamagedError{path, fmt.Sprintf("it is of agent %q, which belongs elsewhere", m.ID)}
+		return Manifest{}, nil, &DamagedError{Where: path, Reason: fmt.Sprintf("it is of agent %q, which belongs elsewhere", m.ID)}
 	}
-	return m, &agent{m.header(s.diskBytes(&m, len(data))), name == manifestName}, nil
+	return m, &agent{headerOf(&m, s.diskBytes(&m, len(data))), name == manifestName}, nil
 }
 
 // diskBytes is the size of a manifest and of the frames it names.
 func (s *Store) diskBytes(m *Manifest, manifestBytes int) int64 {
 	total := int64(manifestBytes)
 	for _, t := range m.Tail {
-		total += shape{t.Tokens, t.Bytes}.frameBytes()
+		total += tailShape(t).FrameBytes()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m.blocks(func(id blockID) {
+	for id := range blocksOf(m) {
 		if at, ok := s.index[id]; ok {
-			total += at.frameBytes()
+			total += at.FrameBytes()
 		}
-	})
+	}
 	return total
 }
 
@@ -215,8 +216,7 @@ func (s *Store) loadAgent(dir string, clean bool) error {
 	return nil
 }
 
-// reload makes the list say what is on disk after a publish or delete failed
-// half way.
+// reload makes the list say what is on disk after a publish failed half way.
 func (s *Store) reload(id agentID) {
 	_, a, err := s.readAgent(s.agentDir(id))
 	switch {

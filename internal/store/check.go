@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+
+	"mneme/internal/store/format"
 )
 
 // Check reads everything: every frame that can be found, every manifest and the
@@ -31,26 +33,24 @@ func (s *Store) Check() error {
 func (s *Store) checkBlocks() (errs []error) {
 	var buf []byte
 	for _, id := range s.blockIDs() {
-		s.mu.Lock()
-		at, ok := s.index[id]
-		s.mu.Unlock()
+		at, ok := s.find(id)
 		if !ok {
 			continue
 		}
-		buf = slices.Grow(buf[:0], at.payloadBytes)[:at.payloadBytes]
-		_, err := s.readFrame(at, wanted{kind: kindBlock, key: id.key, group: id.group, anyTokens: true}, buf)
+		buf = slices.Grow(buf[:0], at.PayloadBytes)[:at.PayloadBytes]
+		_, err := s.readFrame(at, format.Wanted{Kind: format.Block, Key: id.Key, Group: id.Group, AnyTokens: true}, buf)
 		if err != nil {
 			s.quarantine(id, at, err)
-			errs = append(errs, fmt.Errorf("block %s of group %d: %w", id.key, id.group, err))
+			errs = append(errs, ofBlock(id, err))
 		}
 	}
 	return errs
 }
 
-func (s *Store) blockIDs() []blockID {
+func (s *Store) blockIDs() []format.BlockID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ids := make([]blockID, 0, len(s.index))
+	ids := make([]format.BlockID, 0, len(s.index))
 	for id := range s.index {
 		ids = append(ids, id)
 	}
@@ -71,14 +71,14 @@ func (s *Store) checkManifest(id agentID, name string) error {
 		return nil // its KV is in another folder
 	}
 	var errs []error
-	m.blocks(func(id blockID) {
-		if !s.Has(id.key, id.group) {
-			errs = append(errs, fmt.Errorf("block %s of group %d: %w", id.key, id.group, ErrMissing))
+	for id := range blocksOf(&m) {
+		if !s.Has(id.Key, id.Group) {
+			errs = append(errs, ofBlock(id, ErrMissing))
 		}
-	})
+	}
 	for _, ref := range m.Tail {
-		want := wanted{kind: kindTail, group: ref.Group, anyTokens: true}
-		if err := s.readTail(ref, want, make([]byte, max(0, min(ref.Bytes, maxPayloadBytes)))); err != nil {
+		want := format.Wanted{Kind: format.Tail, Group: ref.Group, AnyTokens: true}
+		if err := s.readTail(ref, want, make([]byte, max(0, min(ref.Bytes, format.MaxPayloadBytes)))); err != nil {
 			errs = append(errs, err)
 		}
 	}

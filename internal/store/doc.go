@@ -1,8 +1,8 @@
 // Package store keeps agents on disk: the sealed blocks of their KV in append-only
 // segments, shared by key, and one manifest per agent with its lineage and turns.
-// It knows file names, checksums, what is durable and in which order things become
-// so (docs/FORMAT.md draws the bytes). What a payload's bytes mean is left to kv
-// and tensor, when to write or read to engine.
+// It knows file names, what is durable and in which order things become so, and
+// what a damaged file costs. The bytes of each file are left to its room format,
+// what a payload means to kv and tensor, when to write or read to engine.
 //
 // What stays true:
 //   - A manifest is put in place only after every frame it names has been synced.

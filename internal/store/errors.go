@@ -3,6 +3,8 @@ package store
 import (
 	"errors"
 	"fmt"
+
+	"mneme/internal/store/format"
 )
 
 var (
@@ -27,17 +29,12 @@ func (e *LockedError) Error() string {
 // Unwrap is ErrLocked.
 func (e *LockedError) Unwrap() error { return ErrLocked }
 
-// DamagedError says what on disk is not as it was written.
-type DamagedError struct{ Where, Reason string }
-
-func (e *DamagedError) Error() string { return fmt.Sprintf("%s is damaged: %s", e.Where, e.Reason) }
-
-// VersionError is an intact file of a version that this program does not read.
-type VersionError struct {
-	Where      string
-	Have, Know uint32
+func ofBlock(id format.BlockID, err error) error {
+	return fmt.Errorf("block %s of group %d: %w", id.Key, id.Group, err)
 }
 
-func (e *VersionError) Error() string {
-	return fmt.Sprintf("%s has format version %d, this program reads version %d", e.Where, e.Have, e.Know)
-}
+// What reading a file can say of it.
+type (
+	DamagedError = format.DamagedError
+	VersionError = format.VersionError
+)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"mneme/internal/store/format"
 	"mneme/internal/vfs"
 )
 
@@ -36,17 +37,8 @@ func (s *Store) loadSegments() error {
 	return nil
 }
 
-func segmentNumber(name string) (number uint32, ok bool) {
-	digits, found := strings.CutSuffix(name, ".seg")
-	if !found || len(digits) < 6 {
-		return 0, false
-	}
-	_, err := fmt.Sscanf(digits, "%d", &number)
-	return number, err == nil && filepath.Base(segmentPath("", number)) == name
-}
-
 func (s *Store) loadSegment(number uint32, sizeBytes int64) error {
-	seg := &segment{number: number, path: segmentPath(s.kvDir, number), end: segmentHeadBytes}
+	seg := &segment{number: number, path: segmentPath(s.kvDir, number), end: format.SegmentHeadBytes}
 	s.lastTaken = max(s.lastTaken, number)
 	entries, end, err := s.readIndex(number, sizeBytes)
 	if err != nil {
@@ -60,26 +52,30 @@ func (s *Store) loadSegment(number uint32, sizeBytes int64) error {
 	}
 	seg.end = end
 	s.segments[number] = seg
-	for _, e := range entries {
-		if e.kind == kindBlock {
-			s.index[e.id] = location{seg, e.at, e.shape}
-		}
-	}
+	s.addBlocks(seg, entries)
 	return nil
 }
 
-func (s *Store) readIndex(number uint32, sizeBytes int64) ([]entry, int64, error) {
+func (s *Store) addBlocks(seg *segment, entries []format.Entry) {
+	for _, e := range entries {
+		if e.Kind == format.Block {
+			s.index[e.ID] = location{seg, e.Offset, e.Shape}
+		}
+	}
+}
+
+func (s *Store) readIndex(number uint32, sizeBytes int64) ([]format.Entry, int64, error) {
 	b, err := vfs.ReadFile(s.o.FS, indexPath(s.kvDir, number))
 	if err != nil {
 		return nil, 0, err
 	}
-	return decodeIndex(b, number, sizeBytes)
+	return format.DecodeIndex(b, number, sizeBytes)
 }
 
 // scanSegment reads a segment that has no usable index: what a crash left, or
 // one whose index is damaged. It is synced, for its writer may not have come to
 // that, and closed with an index.
-func (s *Store) scanSegment(seg *segment, sizeBytes int64) ([]entry, int64, error) {
+func (s *Store) scanSegment(seg *segment, sizeBytes int64) ([]format.Entry, int64, error) {
 	file, err := s.o.FS.OpenFile(seg.path, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, 0, err
@@ -88,32 +84,28 @@ func (s *Store) scanSegment(seg *segment, sizeBytes int64) ([]entry, int64, erro
 	if err := s.checkHead(seg, file, sizeBytes); err != nil {
 		return nil, 0, err
 	}
-	found, err := scan(&window{file: file, size: sizeBytes})
-	if err != nil || len(found.entries) == 0 {
+	found, err := format.Scan(file, sizeBytes)
+	if err != nil || len(found.Entries) == 0 {
 		return nil, 0, err
 	}
-	if found.damaged > 0 {
-		s.stats.Quarantined += int64(found.damaged)
-		s.o.Log.Warn("store: segment has damaged stretches", "segment", seg.path, "stretches", found.damaged)
+	if found.Damaged > 0 {
+		s.stats.Quarantined += int64(found.Damaged)
+		s.o.Log.Warn("store: segment has damaged stretches", "segment", seg.path, "stretches", found.Damaged)
 	}
 	if err := file.Sync(); err != nil {
 		return nil, 0, fmt.Errorf("sync: %w", err)
 	}
-	s.writeIndex(seg.number, found.end, found.entries)
-	return found.entries, found.end, nil
+	s.writeIndex(seg.number, found.End, found.Entries)
+	return found.Entries, found.End, nil
 }
 
 // checkHead refuses a segment of another version. A damaged head is only said:
 // frames prove themselves.
 func (s *Store) checkHead(seg *segment, file vfs.File, sizeBytes int64) error {
-	if sizeBytes < segmentHeadBytes {
+	if sizeBytes < format.SegmentHeadBytes {
 		return nil
 	}
-	head := make([]byte, segmentHeadBytes)
-	if err := readFull(file, head, 0); err != nil {
-		return err
-	}
-	err := checkSegmentHead(head, seg.path, seg.number, s.o.KVFingerprint)
+	err := format.CheckSegmentHead(file, seg.path, seg.number, s.o.KVFingerprint)
 	var damaged *DamagedError
 	if errors.As(err, &damaged) {
 		s.o.Log.Warn("store: segment head", "err", err)
@@ -123,8 +115,8 @@ func (s *Store) checkHead(seg *segment, file vfs.File, sizeBytes int64) error {
 }
 
 // writeIndex spares the next Open a scan; without it nothing is lost.
-func (s *Store) writeIndex(number uint32, end int64, entries []entry) {
-	err := vfs.WriteFile(s.o.FS, indexPath(s.kvDir, number), encodeIndex(number, end, entries))
+func (s *Store) writeIndex(number uint32, end int64, entries []format.Entry) {
+	err := vfs.WriteFile(s.o.FS, indexPath(s.kvDir, number), format.EncodeIndex(number, end, entries))
 	if err != nil {
 		s.o.Log.Warn("store: write segment index", "segment", number, "err", err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"mneme/internal/kv"
 	"mneme/internal/quant"
+	"mneme/internal/store/format"
 	"mneme/internal/token"
 	"mneme/internal/vfs"
 )
@@ -50,7 +51,7 @@ const (
 // When ctx ends before the writer has begun, nothing is published; after that,
 // Publish waits for the result.
 func (s *Store) Publish(ctx context.Context, m Manifest, tail []TailBlock) error {
-	if err := m.check(); err != nil {
+	if err := format.CheckManifest(&m); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
 	if err := s.commit(ctx, &commit{manifest: m, tail: tail}); err != nil {
@@ -122,25 +123,35 @@ func (c *commit) writeTail(w *writer) {
 		c.err = c.keptTailThere(w.s)
 		return
 	}
-	var parent kv.Key
-	if n := len(c.manifest.Keys); n > 0 {
-		parent = c.manifest.Keys[n-1]
-	}
 	var refs []TailRef
 	for _, t := range c.tail {
-		f := frame{
-			kind: kindTail, form: t.Form, group: t.Group, tokens: t.Tokens,
-			payloadBytes: t.SizeBytes, parent: parent,
-		}
-		at, sum, err := w.append(f, t.Copy)
+		at, sum, err := w.append(c.tailFrame(t), t.Copy)
 		if err != nil {
 			c.err = err
 			return
 		}
 		c.at = append(c.at, at)
-		refs = append(refs, TailRef{t.Group, t.Form, at.seg.number, at.at, len(t.Tokens), t.SizeBytes, sum})
+		refs = append(refs, TailRef{
+			Group: t.Group, Form: t.Form, Segment: at.seg.number, Offset: at.at,
+			Tokens: len(t.Tokens), Bytes: t.SizeBytes, Sum: sum,
+		})
 	}
 	c.manifest.Tail = refs
+}
+
+func (c *commit) tailFrame(t TailBlock) format.Frame {
+	return format.Frame{
+		Kind: format.Tail, Form: t.Form, Group: t.Group, Tokens: t.Tokens,
+		PayloadBytes: t.SizeBytes, Parent: c.lastKey(),
+	}
+}
+
+// lastKey is that of the block before the tail, zero without one.
+func (c *commit) lastKey() kv.Key {
+	if len(c.manifest.Keys) == 0 {
+		return kv.Key{}
+	}
+	return c.manifest.Keys[len(c.manifest.Keys)-1]
 }
 
 // keptTailThere looks for the tail of an earlier turn that this one goes on naming.
@@ -153,7 +164,6 @@ func (c *commit) keptTailThere(s *Store) error {
 	return nil
 }
 
-// finish checks that what the commit names is durable, and puts its manifest in place.
 func (c *commit) finish(w *writer, syncErr error) {
 	if c.err == nil {
 		c.err = c.durable(w, syncErr)
@@ -189,20 +199,19 @@ func (c *commit) durable(w *writer, syncErr error) error {
 func (c *commit) blocksThere(w *writer) error {
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
-	var err error
-	c.manifest.blocks(func(id blockID) {
-		if _, ok := w.s.index[id]; ok || err != nil {
-			return
+	for id := range blocksOf(&c.manifest) {
+		if _, ok := w.s.index[id]; ok {
+			continue
 		}
-		err = fmt.Errorf("block %s of group %d: %w", id.key, id.group, ErrMissing)
+		err := ofBlock(id, ErrMissing)
 		if w.lastErr != nil {
 			err = fmt.Errorf("%w: %w", err, w.lastErr)
 		}
-	})
-	return err
+		return err
+	}
+	return nil
 }
 
-// install completes the manifest and replaces the agent's.
 func (s *Store) install(m *Manifest) error {
 	id := agentID{m.Namespace, m.ID}
 	before := s.agent(id)
@@ -213,19 +222,22 @@ func (s *Store) install(m *Manifest) error {
 			return err
 		}
 	}
-	path, data := filepath.Join(dir, manifestName), m.encode()
-	var err error
-	if before != nil && before.intact {
-		err = vfs.WriteFileKeeping(s.o.FS, path, filepath.Join(dir, keptName), data)
-	} else { // nothing there, or not worth keeping
-		err = vfs.WriteFile(s.o.FS, path, data)
-	}
-	if err != nil {
+	data := format.EncodeManifest(m)
+	if err := s.writeManifest(dir, data, before); err != nil {
 		s.reload(id)
 		return err
 	}
-	s.setAgent(id, &agent{m.header(s.diskBytes(m, len(data))), true})
+	s.setAgent(id, &agent{headerOf(m, s.diskBytes(m, len(data))), true})
 	return nil
+}
+
+// writeManifest keeps the one before, if there is one worth keeping.
+func (s *Store) writeManifest(dir string, data []byte, before *agent) error {
+	path := filepath.Join(dir, manifestName)
+	if before == nil || !before.intact {
+		return vfs.WriteFile(s.o.FS, path, data)
+	}
+	return vfs.WriteFileKeeping(s.o.FS, path, filepath.Join(dir, keptName), data)
 }
 
 // makeAgentDir makes an agent's folder and its name durable. The folder may be

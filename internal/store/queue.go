@@ -3,6 +3,7 @@ package store
 import (
 	"mneme/internal/kv"
 	"mneme/internal/quant"
+	"mneme/internal/store/format"
 	"mneme/internal/token"
 )
 
@@ -18,7 +19,14 @@ type Block struct {
 	Done        func()           // called once: written, already there, dropped or refused
 }
 
-func (b *Block) id() blockID { return blockID{b.Key, b.Group} }
+func (b *Block) id() format.BlockID { return format.BlockID{Key: b.Key, Group: b.Group} }
+
+func (b *Block) frame() format.Frame {
+	return format.Frame{
+		Kind: format.Block, Form: b.Form, Group: b.Group, Tokens: b.Tokens,
+		PayloadBytes: b.SizeBytes, Key: b.Key, Parent: b.Parent,
+	}
+}
 
 // job is something for the writer to do. It calls no one back under Store.mu.
 type job interface{ run(w *writer) }
@@ -105,14 +113,9 @@ func (s *Store) takeCommits(run []*commit) []*commit {
 	return run
 }
 
-// run writes the block and lets it go.
 func (j *blockJob) run(w *writer) {
 	b := &j.block
-	f := frame{
-		kind: kindBlock, form: b.Form, group: b.Group, tokens: b.Tokens,
-		payloadBytes: b.SizeBytes, key: b.Key, parent: b.Parent,
-	}
-	at, _, err := w.append(f, b.Copy)
+	at, _, err := w.append(b.frame(), b.Copy)
 	w.s.settle(b, at, err)
 	b.Done()
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"mneme/internal/store/format"
 	"mneme/internal/vfs"
 )
 
@@ -33,12 +35,8 @@ func (o *Options) setDefaults() error {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	if o.SegmentBytes == 0 {
-		o.SegmentBytes = 256 << 20
-	}
-	if o.QueueBytes == 0 {
-		o.QueueBytes = 256 << 20
-	}
+	o.SegmentBytes = cmp.Or(o.SegmentBytes, 256<<20)
+	o.QueueBytes = cmp.Or(o.QueueBytes, 256<<20)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -74,8 +72,8 @@ type Store struct {
 	wake     *sync.Cond // of mu: a job was queued, or closed
 	closed   bool
 	jobs     []job
-	pending  map[blockID]struct{} // queued blocks
-	index    map[blockID]location
+	pending  map[format.BlockID]struct{} // queued blocks
+	index    map[format.BlockID]location
 	segments map[uint32]*segment
 	agents   map[agentID]*agent
 	stats    Stats // counters only; Stats() adds what is counted on demand
@@ -111,8 +109,8 @@ func Open(o Options) (*Store, error) {
 		o:         o,
 		agentsDir: filepath.Join(o.Dir, "agents"),
 		kvDir:     filepath.Join(o.Dir, "kv", o.KVFingerprint),
-		pending:   map[blockID]struct{}{},
-		index:     map[blockID]location{},
+		pending:   map[format.BlockID]struct{}{},
+		index:     map[format.BlockID]location{},
 		segments:  map[uint32]*segment{},
 		agents:    map[agentID]*agent{},
 	}
@@ -150,19 +148,25 @@ func (s *Store) open() error {
 // that began before finish; later ones return ErrClosed. A second Close does
 // nothing.
 func (s *Store) Close() error {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
+	if !s.shut() {
 		return nil
 	}
-	s.closed = true
-	s.wake.Broadcast()
-	s.mu.Unlock()
-
 	s.writing.Wait()
 	s.reading.Wait()
 	s.markClean()
 	return s.closeFiles()
+}
+
+// shut lets nothing in any more; false when that was so before.
+func (s *Store) shut() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.closed = true
+	s.wake.Broadcast()
+	return true
 }
 
 func (s *Store) closeFiles() error {
@@ -191,7 +195,6 @@ func (s *Store) enter() error {
 
 func (s *Store) leave() { s.reading.Done() }
 
-// count changes the counters.
 func (s *Store) count(change func(*Stats)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"mneme/internal/store/format"
 	"mneme/internal/vfs"
 )
 
@@ -13,19 +14,15 @@ type writer struct {
 	s   *Store
 	buf []byte // a frame being built
 
-	active   *segment // nil: the next frame starts one
-	file     vfs.File // of active
-	entries  []entry  // all frames of active
-	unsynced int      // of entries, the last so many
-	lastErr  error    // why something was last dropped; nil after a good sync
+	active   *segment       // nil: the next frame starts one
+	file     vfs.File       // of active
+	entries  []format.Entry // all frames of active
+	unsynced int            // of entries, the last so many
+	lastErr  error          // why something was last dropped; nil after a good sync
 }
 
 func (w *writer) loop() {
-	for {
-		j, ok := w.s.take()
-		if !ok {
-			break
-		}
+	for j, ok := w.s.take(); ok; j, ok = w.s.take() {
 		j.run(w)
 	}
 	w.retire()
@@ -33,25 +30,30 @@ func (w *writer) loop() {
 
 // append writes one frame at the end of the open segment; sum is its frame sum.
 // After an error the segment is retired and the next frame goes to a new one.
-func (w *writer) append(f frame, fill func(dst []byte)) (at location, sum uint32, err error) {
-	sizeBytes := f.shape().frameBytes()
-	if w.active != nil && len(w.entries) > 0 && w.active.end+sizeBytes > w.s.o.SegmentBytes {
-		w.retire()
-	}
-	if w.active == nil {
-		if err := w.start(); err != nil {
-			return location{}, 0, w.failed(fmt.Errorf("start segment: %w", err))
-		}
+func (w *writer) append(f format.Frame, fill func(dst []byte)) (at location, sum uint32, err error) {
+	sizeBytes := f.Shape().FrameBytes()
+	if err := w.makeRoom(sizeBytes); err != nil {
+		return location{}, 0, w.failed(fmt.Errorf("start segment: %w", err))
 	}
 	b := w.buffer(int(sizeBytes))
-	f.encode(b, fill)
-	at = location{w.active, w.active.end, f.shape()}
+	sum = f.Encode(b, fill)
+	at = location{w.active, w.active.end, f.Shape()}
 	if _, err := w.file.WriteAt(b, at.at); err != nil {
 		w.retire()
 		return location{}, 0, w.failed(fmt.Errorf("write %s: %w", at, err))
 	}
-	w.advance(entry{kind: f.kind, id: blockID{f.key, f.group}, at: at.at, shape: at.shape})
-	return at, frameSum(b), nil
+	w.advance(f.Entry(at.at))
+	return at, sum, nil
+}
+
+func (w *writer) makeRoom(sizeBytes int64) error {
+	if w.active != nil && len(w.entries) > 0 && w.active.end+sizeBytes > w.s.o.SegmentBytes {
+		w.retire()
+	}
+	if w.active == nil {
+		return w.start()
+	}
+	return nil
 }
 
 func (w *writer) buffer(n int) []byte {
@@ -61,17 +63,17 @@ func (w *writer) buffer(n int) []byte {
 	return w.buf[:n]
 }
 
-func (w *writer) advance(e entry) {
+func (w *writer) advance(e format.Entry) {
 	w.entries = append(w.entries, e)
 	w.unsynced++
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
-	w.active.end = e.at + e.frameBytes()
+	w.active.end = e.End()
 	w.s.stats.WrittenFrames++
-	w.s.stats.WrittenBytes += e.frameBytes()
+	w.s.stats.WrittenBytes += e.FrameBytes()
 }
 
-// failed remembers and says why something could not be written.
+// failed says it once: a disk in trouble fails every frame.
 func (w *writer) failed(err error) error {
 	if w.lastErr == nil {
 		w.s.o.Log.Error("store: writing fails", "err", err)
@@ -90,14 +92,14 @@ func (w *writer) start() error {
 	if err != nil {
 		return err
 	}
-	_, err = file.WriteAt(segmentHead(number, s.o.KVFingerprint), 0)
+	_, err = file.WriteAt(format.SegmentHead(number, s.o.KVFingerprint), 0)
 	if err == nil {
 		err = s.o.FS.SyncDir(s.kvDir)
 	}
 	if err != nil {
 		return errors.Join(err, file.Close(), s.o.FS.Remove(path))
 	}
-	w.active, w.file = &segment{number: number, path: path, file: file, end: segmentHeadBytes}, file
+	w.active, w.file = &segment{number: number, path: path, file: file, end: format.SegmentHeadBytes}, file
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.segments[number] = w.active
@@ -125,8 +127,8 @@ func (w *writer) sync() error {
 func (w *writer) lose(err error) {
 	w.s.mu.Lock()
 	for _, e := range w.entries[len(w.entries)-w.unsynced:] {
-		if e.kind == kindBlock {
-			delete(w.s.index, e.id)
+		if e.Kind == format.Block {
+			delete(w.s.index, e.ID)
 			w.s.stats.Dropped++
 		}
 	}

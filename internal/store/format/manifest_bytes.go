@@ -59,11 +59,11 @@ func EncodeManifest(m *Manifest) []byte {
 // encoder is a body being written.
 type encoder []byte
 
-func (b *encoder) count(n int)         { *b = binary.AppendUvarint(*b, uint64(n)) }
-func (b *encoder) difference(n int)    { *b = binary.AppendVarint(*b, int64(n)) }
-func (b *encoder) string(s string)     { b.count(len(s)); *b = append(*b, s...) }
-func (b *encoder) time(t time.Time)    { *b = binary.AppendVarint(*b, unixNano(t)) }
-func (b *encoder) counts(list ...int)  { each(list, b.count) }
+func (b *encoder) count(n int)        { *b = binary.AppendUvarint(*b, uint64(n)) }
+func (b *encoder) difference(n int)   { *b = binary.AppendVarint(*b, int64(n)) }
+func (b *encoder) string(s string)    { b.count(len(s)); *b = append(*b, s...) }
+func (b *encoder) time(t time.Time)   { *b = binary.AppendVarint(*b, unixNano(t)) }
+func (b *encoder) counts(list ...int) { each(list, b.count) }
 
 func each[T any](list []T, do func(T)) {
 	for _, v := range list {
@@ -113,18 +113,8 @@ func unixNano(t time.Time) int64 {
 // for anything but what EncodeManifest wrote, a *VersionError for an intact one of
 // another version.
 func DecodeManifest(b []byte, path string) (Manifest, error) {
-	if len(b) < manifestHeadBytes || string(b[:8]) != manifestMagic {
-		return Manifest{}, &DamagedError{path, fmt.Sprintf("no manifest in %d bytes", len(b))}
-	}
-	le := binary.LittleEndian
-	if have, want := fileSum(b), le.Uint32(b[12:]); have != want {
-		return Manifest{}, &DamagedError{path, fmt.Sprintf("sums to %08x, written was %08x", have, want)}
-	}
-	if v := le.Uint32(b[8:]); v != manifestVersion {
-		return Manifest{}, &VersionError{path, v, manifestVersion}
-	}
-	if body := le.Uint64(b[16:]); body != uint64(len(b)-manifestHeadBytes) {
-		return Manifest{}, &DamagedError{path, fmt.Sprintf("body of %d bytes, %d are there", body, len(b)-manifestHeadBytes)}
+	if err := checkManifestHead(b, path); err != nil {
+		return Manifest{}, err
 	}
 	d := decoder{rest: b[manifestHeadBytes:]}
 	m := d.manifest()
@@ -138,6 +128,23 @@ func DecodeManifest(b []byte, path string) (Manifest, error) {
 		return Manifest{}, &DamagedError{path, d.err.Error()}
 	}
 	return m, nil
+}
+
+func checkManifestHead(b []byte, path string) error {
+	le := binary.LittleEndian
+	if len(b) < manifestHeadBytes || string(b[:8]) != manifestMagic {
+		return &DamagedError{path, fmt.Sprintf("no manifest in %d bytes", len(b))}
+	}
+	if have, want := fileSum(b), le.Uint32(b[12:]); have != want {
+		return &DamagedError{path, fmt.Sprintf("sums to %08x, written was %08x", have, want)}
+	}
+	if v := le.Uint32(b[8:]); v != manifestVersion {
+		return &VersionError{path, v, manifestVersion}
+	}
+	if body := le.Uint64(b[16:]); body != uint64(len(b)-manifestHeadBytes) {
+		return &DamagedError{path, fmt.Sprintf("body of %d bytes, %d are there", body, len(b)-manifestHeadBytes)}
+	}
+	return nil
 }
 
 // decoder reads a body; after an error it gives zeros.

@@ -1,0 +1,282 @@
+// Package mneme_test walks through the house: it reads the imports and the
+// lengths of every room and compares them with the plan in
+// docs/ARCHITECTURE.md. It needs the source and nothing else.
+package mneme_test
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const (
+	maxRoomLines      = 2000 // without tests and generated files
+	maxMedianFunction = 14   // lines, the signature and the closing brace included
+	maxFunction       = 60   // lines; a longer one is two things
+)
+
+// floors is the plan: a room imports lower floors only. A room inside another
+// (api/openai) lives on its parent's floor.
+var floors = map[string]int{
+	"cmd/mneme":             6,
+	"internal/cli":          5,
+	"internal/api":          4,
+	"internal/bench":        4,
+	"internal/engine":       3,
+	"internal/model":        2,
+	"internal/store":        2,
+	"internal/store/format": 2, // below its parent, which imports it
+	"internal/gguf":         1,
+	"internal/hub":          1,
+	"internal/kv":           1,
+	"internal/tensor":       1,
+	"internal/arena":        0,
+	"internal/chat":         0,
+	"internal/quant":        0,
+	"internal/sample":       0,
+	"internal/token":        0,
+	"internal/vfs":          0,
+}
+
+// beside lists the arrows between rooms of one floor, each with its reason.
+var beside = map[[2]string]string{
+	{"internal/sample", "internal/token"}: "a sampler chooses token ids",
+}
+
+// inTests lists further arrows that only _test.go files have.
+var inTests = map[[2]string]string{
+	{"internal/chat", "internal/gguf"}:  "the golden renders are of the real model's template",
+	{"internal/chat", "internal/token"}: "and of its special tokens",
+	{"internal/token", "internal/gguf"}: "the golden ids are of the real model's vocabulary",
+}
+
+// helpers serve tests: only _test.go files and other helpers import them.
+var helpers = []string{"internal/testkit", "internal/model/modeltest"}
+
+// room is one package folder as the parser sees it.
+type room struct {
+	name      string
+	files     []file
+	functions []function // of files that are neither tests nor generated
+	lines     int        // of the same files
+	doc       bool
+}
+
+type file struct {
+	path    string
+	test    bool
+	imports []string // rooms of ours, by name
+}
+
+type function struct {
+	name  string
+	lines int
+}
+
+func TestImportsPointDown(t *testing.T) {
+	for _, r := range rooms(t) {
+		for _, f := range r.files {
+			for _, to := range f.imports {
+				if problem := arrow(r.name, to, f.test); problem != "" {
+					t.Errorf("%s: %s", f.path, problem)
+				}
+			}
+		}
+	}
+}
+
+func TestRoomsAreSmallAndIntroduced(t *testing.T) {
+	for _, r := range rooms(t) {
+		if _, ok := floor(r.name); !ok && !helper(r.name) {
+			t.Errorf("%s is on no floor: add it to the table and to docs/ARCHITECTURE.md", r.name)
+		}
+		if !r.doc {
+			t.Errorf("%s has no package comment: what does it know, what does it leave to others?", r.name)
+		}
+		if r.lines > maxRoomLines {
+			t.Errorf("%s has %d lines, a room has at most %d", r.name, r.lines, maxRoomLines)
+		}
+	}
+}
+
+func TestFunctionsAreShort(t *testing.T) {
+	for _, r := range rooms(t) {
+		if m := median(r.functions); m > maxMedianFunction && !helper(r.name) {
+			t.Errorf("%s: half of its functions have %d lines or more, at most %d is the rule", r.name, m, maxMedianFunction)
+		}
+		for _, f := range r.functions {
+			if f.lines > maxFunction {
+				t.Errorf("%s: %s has %d lines, a function has at most %d", r.name, f.name, f.lines, maxFunction)
+			}
+		}
+	}
+}
+
+// The rules themselves, on arrows that no room has.
+func TestArrows(t *testing.T) {
+	for _, c := range []struct {
+		from, to string
+		test     bool
+		want     string
+	}{
+		{"internal/engine", "internal/kv", false, ""},
+		{"internal/kv", "internal/engine", false, "internal/kv (floor 1) imports internal/engine (floor 3): arrows point down"},
+		{"internal/chat", "internal/token", false, "internal/chat imports internal/token on its own floor, which the table does not list"},
+		{"internal/sample", "internal/token", false, ""},
+		{"internal/api/openai", "internal/engine", false, ""},
+		{"internal/api", "internal/api/openai", false, ""},
+		{"internal/api/openai", "internal/bench", false, "internal/api/openai imports internal/bench on its own floor, which the table does not list"},
+		{"internal/hub", "internal/testkit", false, "internal/hub imports internal/testkit, which is for tests only"},
+		{"internal/hub", "internal/testkit", true, ""},
+		{"internal/token", "internal/gguf", false, "internal/token (floor 0) imports internal/gguf (floor 1): arrows point down"},
+		{"internal/token", "internal/gguf", true, ""},
+		{"internal/hub", "internal/attic", false, "internal/hub imports internal/attic, which is on no floor"},
+	} {
+		if got := arrow(c.from, c.to, c.test); got != c.want {
+			t.Errorf("%s -> %s (test %v):\n got %q\nwant %q", c.from, c.to, c.test, got, c.want)
+		}
+	}
+}
+
+// arrow says what is wrong with an import, "" when nothing is.
+func arrow(from, to string, inTest bool) string {
+	if helper(to) {
+		if inTest || helper(from) {
+			return ""
+		}
+		return fmt.Sprintf("%s imports %s, which is for tests only", from, to)
+	}
+	if helper(from) {
+		return ""
+	}
+	high, _ := floor(from)
+	low, ok := floor(to)
+	pair := [2]string{from, to}
+	switch {
+	case inTest && inTests[pair] != "":
+		return ""
+	case !ok:
+		return fmt.Sprintf("%s imports %s, which is on no floor", from, to)
+	case low > high:
+		return fmt.Sprintf("%s (floor %d) imports %s (floor %d): arrows point down", from, high, to, low)
+	case low == high && !family(from, to) && beside[pair] == "":
+		return fmt.Sprintf("%s imports %s on its own floor, which the table does not list", from, to)
+	}
+	return ""
+}
+
+// floor finds a room's floor, its own or its parent's.
+func floor(name string) (int, bool) {
+	for ; name != "."; name = path.Dir(name) {
+		if n, ok := floors[name]; ok {
+			return n, true
+		}
+	}
+	return 0, false
+}
+
+// family: a room, the rooms inside it, and an external test of it.
+func family(a, b string) bool {
+	return a == b || strings.HasPrefix(a, b+"/") || strings.HasPrefix(b, a+"/")
+}
+
+func helper(name string) bool { return slices.Contains(helpers, name) }
+
+func median(functions []function) int {
+	if len(functions) == 0 {
+		return 0
+	}
+	lengths := make([]int, len(functions))
+	for i, f := range functions {
+		lengths[i] = f.lines
+	}
+	slices.Sort(lengths)
+	return lengths[len(lengths)/2]
+}
+
+// rooms reads every package of the module; a folder with a go.mod of its own
+// (a generator) is another house.
+func rooms(t *testing.T) []*room {
+	t.Helper()
+	byName := map[string]*room{}
+	for _, top := range []string{"cmd", "internal"} {
+		err := filepath.WalkDir(top, func(name string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			return visit(byName, filepath.ToSlash(name), d)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var list []*room
+	for _, r := range byName {
+		list = append(list, r)
+	}
+	slices.SortFunc(list, func(a, b *room) int { return strings.Compare(a.name, b.name) })
+	return list
+}
+
+func visit(byName map[string]*room, name string, d fs.DirEntry) error {
+	if d.IsDir() {
+		_, err := os.Stat(filepath.Join(name, "go.mod"))
+		if err == nil || d.Name() == "testdata" {
+			return fs.SkipDir
+		}
+		return nil
+	}
+	if !strings.HasSuffix(name, ".go") {
+		return nil
+	}
+	r := byName[path.Dir(name)]
+	if r == nil {
+		r = &room{name: path.Dir(name)}
+		byName[r.name] = r
+	}
+	return r.read(name)
+}
+
+// read adds one source file to the room.
+func (r *room) read(name string) error {
+	set := token.NewFileSet()
+	tree, err := parser.ParseFile(set, name, nil, parser.ParseComments)
+	if err != nil {
+		return err
+	}
+	f := file{path: name, test: strings.HasSuffix(name, "_test.go")}
+	for _, spec := range tree.Imports {
+		full, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			return err
+		}
+		if own, ok := strings.CutPrefix(full, "mneme/"); ok {
+			f.imports = append(f.imports, own)
+		}
+	}
+	r.files = append(r.files, f)
+	if !f.test && !ast.IsGenerated(tree) {
+		r.measure(set, tree)
+	}
+	return nil
+}
+
+func (r *room) measure(set *token.FileSet, tree *ast.File) {
+	r.doc = r.doc || tree.Doc != nil
+	r.lines += set.File(tree.Pos()).LineCount()
+	for _, decl := range tree.Decls {
+		if f, ok := decl.(*ast.FuncDecl); ok {
+			lines := set.Position(f.End()).Line - set.Position(f.Pos()).Line + 1
+			r.functions = append(r.functions, function{f.Name.Name, lines})
+		}
+	}
+}
