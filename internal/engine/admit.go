@@ -26,44 +26,79 @@ func (e *Engine) admit() {
 func (e *Engine) admitOne(s *sequence) {
 	for {
 		freed := e.freed.wait()
-		if s.ctx.Err() != nil {
-			e.fail(s, context.Cause(s.ctx))
+		if err := e.ended(s); err != nil {
+			e.fail(s, err)
 			return
 		}
-		if e.place(s) {
+		if e.takePlace(s) {
 			break
-		}
-		if e.evictIdle() {
-			continue
 		}
 		select {
 		case <-freed:
 		case <-s.ctx.Done():
 		case <-e.stop.Done():
-			e.fail(s, ErrDraining)
-			return
 		}
 	}
 	e.wg.Add(1)
 	go func() {
 		defer e.wg.Done()
-		e.restore(s)
-		select {
-		case e.ready <- s:
-		case <-e.stop.Done():
+		if e.restore(s); !e.hand(s) {
+			e.leaveBatch(s)
 			s.kv.Drop()
-			e.fail(s, ErrDraining)
+			e.fail(s, e.ended(s))
 		}
 	}()
+}
+
+// ended says why a sequence need not go on, or nil.
+func (e *Engine) ended(s *sequence) error {
+	if e.stop.Err() != nil {
+		return ErrDraining
+	}
+	return context.Cause(s.ctx)
+}
+
+// takePlace gives the sequence a place in the batch and its blocks, or nothing.
+func (e *Engine) takePlace(s *sequence) bool {
+	if e.admitted.Add(1) > int64(e.cfg.MaxBatch) {
+		e.admitted.Add(-1)
+		return false
+	}
+	for !e.place(s) {
+		if !e.evictOne() {
+			e.admitted.Add(-1)
+			return false
+		}
+	}
+	return true
+}
+
+// leaveBatch frees a sequence's place for the next.
+func (e *Engine) leaveBatch(*sequence) {
+	e.admitted.Add(-1)
+	e.freed.fire()
+}
+
+// hand gives the sequence to the loop; false if it has ended meanwhile.
+func (e *Engine) hand(s *sequence) bool {
+	select {
+	case e.ready <- s:
+		return true
+	case <-s.ctx.Done():
+	case <-e.stop.Done():
+	}
+	return false
 }
 
 // place shares what is in memory and reserves the rest, or takes nothing.
 func (e *Engine) place(s *sequence) bool {
 	empty, _ := e.pool.Allocate(kv.Need{})
 	s.kv = kv.NewGrowing(e.pool, s.scope, empty)
-	own := e.ownBlocks(s)
-	if own != nil {
-		s.kv.ResumeSealed(own, min(commonPrefix(own.Tokens(), s.tokens)/kv.BlockTokens, s.matchBlocks()))
+	if s.agent != nil {
+		s.own = e.table.retain(s.agent)
+	}
+	if s.own != nil {
+		s.kv.ResumeSealed(s.own, min(commonPrefix(s.own.Tokens(), s.tokens)/kv.BlockTokens, s.matchBlocks()))
 	}
 	if s.kv.Len() == 0 {
 		s.kv.AdoptPrefix(s.keys, s.tokens, e.pool.Match(s.keys[:s.matchBlocks()]))
@@ -73,18 +108,11 @@ func (e *Engine) place(s *sequence) bool {
 	r, ok := e.pool.Allocate(s.kv.Missing(s.target()))
 	if !ok {
 		s.kv.Drop()
+		s.releaseOwn()
 		return false
 	}
 	s.kv.Stock(r)
 	return true
-}
-
-// ownBlocks is the hot table of the sequence's agent.
-func (e *Engine) ownBlocks(s *sequence) *kv.AgentBlocks {
-	if s.agent == nil {
-		return nil
-	}
-	return e.table.stateOf(s.agent).blocks
 }
 
 // adoptNext takes the sequence's next block from memory if it is there.
@@ -116,6 +144,7 @@ func (e *Engine) restore(s *sequence) {
 	if e.resumeOpen(s) == StartRestored {
 		start = StartRestored
 	}
+	s.releaseOwn()
 	if start == StartUncached && s.kv.Len() > 0 {
 		start = StartHot
 	}
@@ -140,13 +169,16 @@ func (e *Engine) restoreRun(s *sequence) bool {
 		buf := e.frames.Get().(*[]byte)
 		defer e.frames.Put(buf)
 		*buf = slices.Grow((*buf)[:0], e.pool.SizeOf(id))[:e.pool.SizeOf(id)]
+		if err := s.ctx.Err(); err != nil {
+			return err
+		}
 		if err := e.store.Read(s.keys[from+i], group, tokens[i*kv.BlockTokens:(i+1)*kv.BlockTokens], *buf); err != nil {
 			return err
 		}
 		e.pool.CopyIn(id, *buf)
 		return nil
 	})
-	if err != nil {
+	if err != nil && s.ctx.Err() == nil {
 		e.log.Warn("blocks cannot be restored, they are computed again", "err", err)
 	}
 	return err == nil
@@ -167,21 +199,25 @@ func (e *Engine) resumeOpen(s *sequence) Start {
 	if s.agent == nil || !s.kv.Aligned() {
 		return StartUncached
 	}
-	state := e.table.stateOf(s.agent)
+	state, err := e.load(s.agent)
+	if err != nil {
+		e.log.Warn("agent cannot be read", "agent", s.agent.key.id, "err", err)
+		return StartUncached
+	}
 	m := &state.manifest
 	full := m.KVTokens / kv.BlockTokens * kv.BlockTokens
 	n := min(commonPrefix(m.Tokens[:m.KVTokens], s.tokens), s.prompt-1)
 	if s.kv.Len() != full || n <= full {
 		return StartUncached
 	}
-	if state.blocks != nil {
-		s.kv.ResumeOpen(state.blocks, n)
+	if s.own != nil && s.own.Len() == m.KVTokens {
+		s.kv.ResumeOpen(s.own, n)
 		return StartHot
 	}
 	if m.KVFingerprint != e.kvFingerprint || len(m.Tail) == 0 {
 		return StartUncached
 	}
-	err := s.kv.RestoreOpen(m.Tokens[full:n], func(group int, id kv.BlockID) error {
+	err = s.kv.RestoreOpen(m.Tokens[full:n], func(group int, id kv.BlockID) error {
 		buf := make([]byte, e.pool.Spec().TailBytes(group, m.KVTokens-full))
 		if err := e.store.ReadTail(m.Tail[group], m.Tokens[full:m.KVTokens], buf); err != nil {
 			return err

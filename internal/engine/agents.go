@@ -43,6 +43,7 @@ type agentTable struct {
 	mu     sync.Mutex
 	agents map[agentKey]*agent
 	recent recent
+	left   func() // told when an agent's turn was left
 }
 
 // enter waits until the turns before this one have left. leave must be called
@@ -93,11 +94,12 @@ func (t *agentTable) joinLocked(key agentKey) (a *agent, before chan struct{}, l
 // leave forgets an agent that nobody uses and that does not exist.
 func (t *agentTable) leave(a *agent, mine chan struct{}) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	if a.users--; a.users == 0 && !a.state.exists() {
 		delete(t.agents, a.key)
 	}
+	t.mu.Unlock()
 	close(mine)
+	t.left()
 }
 
 // remember keeps what a turn's text was made of.
@@ -121,10 +123,26 @@ func (t *agentTable) stateOf(a *agent) *agentState {
 	return a.state
 }
 
+// set replaces an agent's state and gives the blocks of the one before back.
+// They are released here, under the mutex, and in coolLocked only.
 func (t *agentTable) set(a *agent, s *agentState) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if a.state != nil && a.state.blocks != nil {
+		a.state.blocks.Release()
+	}
 	a.state = s
+}
+
+// retain gives a second value of the agent's blocks, the caller's to release,
+// or nil: others may cool the agent at any time.
+func (t *agentTable) retain(a *agent) *kv.AgentBlocks {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if a.state == nil || a.state.blocks == nil {
+		return nil
+	}
+	return a.state.blocks.Retain()
 }
 
 // load gives the agent's state, read from disk at first use; a new agent has
@@ -161,32 +179,54 @@ func (e *Engine) existing(a *agent) (*agentState, error) {
 	return state, err
 }
 
-// coolLocked drops an agent's blocks from memory if they are on disk.
-func (a *agent) coolLocked() bool {
+// coolLocked drops an agent's blocks from memory. What is on disk is read again
+// at its next turn; of a turn that could not be stored the tokens stay.
+func (a *agent) coolLocked() {
 	s := a.state
-	if s == nil || s.blocks == nil || !s.saved {
+	s.blocks.Release()
+	a.state = nil
+	if !s.saved {
+		a.state = &agentState{manifest: s.manifest}
+	}
+}
+
+// evictOne makes room by cooling one agent; false if none has blocks. Idle ones
+// come first, then those whose turn waits or runs (it holds what it uses
+// itself), last those that could not be stored; of each the one unused longest.
+func (e *Engine) evictOne() bool {
+	e.table.mu.Lock()
+	defer e.table.mu.Unlock()
+	var best *agent
+	for _, a := range e.table.agents {
+		if a.state == nil || a.state.blocks == nil {
+			continue
+		}
+		if best == nil || a.evictRank() < best.evictRank() ||
+			a.evictRank() == best.evictRank() && a.state.manifest.LastUsed.Before(best.state.manifest.LastUsed) {
+			best = a
+		}
+	}
+	if best == nil {
 		return false
 	}
-	s.blocks.Release()
-	a.state = nil // read again from disk at its next turn
+	if !best.state.saved {
+		e.log.Warn("blocks dropped that could not be stored; they are computed again", "agent", best.key.id)
+	}
+	best.coolLocked()
+	if best.users == 0 && best.state == nil {
+		delete(e.table.agents, best.key) // read again when it is used again
+	}
 	return true
 }
 
-// evictIdle cools the agent that has been idle longest; false if none can be.
-func (e *Engine) evictIdle() bool {
-	e.table.mu.Lock()
-	defer e.table.mu.Unlock()
-	var oldest *agent
-	for _, a := range e.table.agents {
-		s := a.state
-		if a.users > 0 || s == nil || s.blocks == nil || !s.saved {
-			continue
-		}
-		if oldest == nil || s.manifest.LastUsed.Before(oldest.state.manifest.LastUsed) {
-			oldest = a
-		}
+func (a *agent) evictRank() int {
+	switch {
+	case !a.state.saved:
+		return 2
+	case a.users > 0:
+		return 1
 	}
-	return oldest != nil && oldest.coolLocked()
+	return 0
 }
 
 // --- operations ---
@@ -300,17 +340,14 @@ func (e *Engine) DeleteAgent(namespace, id string) error {
 		return err
 	}
 	defer leave()
-	state, err := e.existing(a)
-	if err != nil && !errors.Is(err, ErrOtherModel) {
+	if _, err := e.existing(a); err != nil && !errors.Is(err, ErrOtherModel) {
 		return err
 	}
 	if err := e.store.Delete(namespace, id); err != nil && !errors.Is(err, store.ErrNoAgent) {
 		return err
 	}
-	if state != nil && state.blocks != nil {
-		state.blocks.Release()
-	}
 	e.table.set(a, nil)
+	e.freed.fire()
 	return nil
 }
 
@@ -329,9 +366,7 @@ func (e *Engine) Evict(_ context.Context, namespace, id string) error {
 	if !state.saved {
 		return fmt.Errorf("agent %s: %w", id, ErrNotStored)
 	}
-	e.table.mu.Lock()
-	a.coolLocked()
-	e.table.mu.Unlock()
+	e.table.set(a, nil)
 	e.pool.Forget(state.manifest.Keys)
 	e.freed.fire()
 	return nil

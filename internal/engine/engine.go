@@ -83,6 +83,7 @@ type Engine struct {
 	ready    chan *sequence // admitted, for the loop
 	freed    event          // blocks may have been given back
 	pending  atomic.Int64   // turns accepted and not over
+	admitted atomic.Int64   // sequences with a place in the batch
 	draining atomic.Bool
 	stop     context.Context
 	halt     context.CancelFunc
@@ -93,13 +94,15 @@ type Engine struct {
 	// The loop's own:
 	running    []*sequence
 	candidates []candidate
+	chunks     []int // of running
 	spans      []model.Span
 	batch      []*sequence // of spans
 }
 
 type counters struct {
-	computed, cached, generated atomic.Int64
-	finished, failed, preempted atomic.Int64
+	computed, cached, generated atomic.Int64 // tokens
+	finished, failed, preempted atomic.Int64 // turns
+	surplus                     atomic.Int64 // ends of sequences that did not run
 	storeErrors, running        atomic.Int64
 }
 
@@ -125,6 +128,7 @@ func New(cfg Config) (*Engine, error) {
 		queue:         newQueue(), ready: make(chan *sequence),
 		frames: sync.Pool{New: func() any { return new([]byte) }},
 	}
+	e.table.left = e.freed.fire
 	e.stop, e.halt = context.WithCancel(context.Background())
 	e.wg.Add(2)
 	go e.run()
@@ -142,6 +146,7 @@ func (e *Engine) Submit(ctx context.Context, r Request) (*Stream, error) {
 	}
 	if e.pending.Add(1) > int64(e.cfg.MaxQueue) {
 		e.pending.Add(-1)
+		e.freed.fire()
 		return nil, ErrQueueFull
 	}
 	s, err := e.accept(ctx, r)
@@ -151,6 +156,12 @@ func (e *Engine) Submit(ctx context.Context, r Request) (*Stream, error) {
 		return nil, err
 	}
 	e.queue.push(s, false)
+	context.AfterFunc(s.ctx, func() { // a turn that waits ends at once
+		if e.queue.remove(s) {
+			e.fail(s, context.Cause(s.ctx))
+		}
+		e.freed.fire()
+	})
 	if e.stop.Err() != nil { // Close may have emptied the queue before
 		e.failQueued()
 	}
@@ -297,6 +308,7 @@ type Stats struct {
 	TurnsFinished   int64
 	TurnsFailed     int64
 	Preempted       int64
+	Surplus         int64 // ends of sequences that did not run: always 0, or a defect
 	StoreErrors     int64
 }
 
@@ -307,7 +319,7 @@ func (e *Engine) Stats() Stats {
 	return Stats{
 		Pool: e.pool.Stats(), Store: e.store.Stats(), Running: running, Waiting: max(0, int(e.pending.Load())-running),
 		TokensComputed: c.computed.Load(), TokensCached: c.cached.Load(), TokensGenerated: c.generated.Load(),
-		TurnsFinished: c.finished.Load(), TurnsFailed: c.failed.Load(), Preempted: c.preempted.Load(), StoreErrors: c.storeErrors.Load(),
+		TurnsFinished: c.finished.Load(), TurnsFailed: c.failed.Load(), Preempted: c.preempted.Load(), Surplus: c.surplus.Load(), StoreErrors: c.storeErrors.Load(),
 	}
 }
 
@@ -345,8 +357,7 @@ func (e *Engine) Close() error {
 	defer e.table.mu.Unlock()
 	for _, a := range e.table.agents {
 		if a.state != nil && a.state.blocks != nil {
-			a.state.blocks.Release()
-			a.state = nil
+			a.coolLocked()
 		}
 	}
 	e.team.Close()

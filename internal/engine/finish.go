@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"mneme/internal/kv"
@@ -11,6 +12,7 @@ import (
 
 // sample chooses the sequence's next token and delivers it; true at the end.
 func (e *Engine) sample(s *sequence, logits []float32) (done bool, err error) {
+	defer e.recovered(&err)
 	choice, err := s.sampler.Next(logits, len(s.tokens), s.tokens, s.prompt)
 	if err != nil {
 		return true, err
@@ -24,7 +26,7 @@ func (e *Engine) sample(s *sequence, logits []float32) (done bool, err error) {
 	s.ends = append(s.ends, s.ends[len(s.ends)-1]+len(e.tok.Bytes(choice.ID)))
 	out := Output{ID: choice.ID, Logprob: choice.Logprob, Top: choice.Top}
 	out.Text, done = s.release(e, out)
-	s.emitted += len(out.Text)
+	s.emitted += len(out.Text) - 2*strings.Count(out.Text, "\uFFFD") // which stands for a byte at least
 	s.stream.push(out)
 	return done, nil
 }
@@ -102,8 +104,12 @@ func (s *sequence) usage() Usage {
 // publish makes the turn durable and the agent's current one. If the disk
 // refuses, the turn lives in memory only and the error says so.
 func (e *Engine) publish(s *sequence, blocks *kv.AgentBlocks) (turn int, err error) {
-	old := e.table.stateOf(s.agent)
-	state := &agentState{manifest: e.nextManifest(s, old, blocks), blocks: blocks}
+	old, err := e.load(s.agent)
+	if err != nil { // it was readable when the turn began
+		blocks.Release()
+		return 0, err
+	}
+	state := &agentState{manifest: e.nextManifest(s, old.manifest, blocks), blocks: blocks}
 	for i := range blocks.Keys() {
 		tokens := blocks.Tokens()[i*kv.BlockTokens : (i+1)*kv.BlockTokens]
 		e.appendBlock(s.scope, blocks.Keys(), i, tokens, func(g int) kv.BlockID { return blocks.SealedBlock(g, i) })
@@ -115,14 +121,10 @@ func (e *Engine) publish(s *sequence, blocks *kv.AgentBlocks) (turn int, err err
 	}
 	state.saved = err == nil
 	e.table.set(s.agent, state)
-	if old.blocks != nil {
-		old.blocks.Release()
-	}
 	return len(state.manifest.Turns), err
 }
 
-func (e *Engine) nextManifest(s *sequence, old *agentState, blocks *kv.AgentBlocks) store.Manifest {
-	m := old.manifest
+func (e *Engine) nextManifest(s *sequence, m store.Manifest, blocks *kv.AgentBlocks) store.Manifest {
 	now := e.now()
 	u := s.usage()
 	turns := e.keptTurns(m, lineage{s.tokens[:s.prompt], s.ends[:s.prompt]})
@@ -193,11 +195,14 @@ func (e *Engine) appendBlock(scope kv.Scope, keys []kv.Key, index int, tokens []
 			continue
 		}
 		id := block(g)
+		if id == kv.NoBlock { // a window has passed it: it was appended when it was sealed
+			continue
+		}
 		e.pool.Retain(id)
 		e.store.Append(store.Block{
 			Key: keys[index], Parent: parent, Group: g, Form: e.pool.FormOf(id), Tokens: append([]token.ID(nil), tokens...), SizeBytes: e.pool.SizeOf(id),
 			Copy: func(dst []byte) { e.pool.CopyOut(dst, id) },
-			Done: func() { e.pool.Release(id); e.freed.fire() },
+			Done: func() { e.pool.Free(id); e.freed.fire() },
 		})
 	}
 }

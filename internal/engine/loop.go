@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"runtime/debug"
+	"slices"
 
 	"mneme/internal/kv"
 	"mneme/internal/model"
@@ -24,7 +26,7 @@ func (e *Engine) run() {
 	}
 }
 
-// join takes in what is ready, up to the batch's size; it waits only when
+// join takes in what is ready, which the admitter bounds; it waits only when
 // nothing runs. False when the engine stops.
 func (e *Engine) join() bool {
 	if len(e.running) == 0 {
@@ -35,7 +37,7 @@ func (e *Engine) join() bool {
 			return false
 		}
 	}
-	for len(e.running) < e.cfg.MaxBatch {
+	for {
 		select {
 		case s := <-e.ready:
 			e.running = append(e.running, s)
@@ -44,20 +46,23 @@ func (e *Engine) join() bool {
 			return e.stop.Err() == nil
 		}
 	}
-	e.countRunning()
-	return e.stop.Err() == nil
 }
 
 func (e *Engine) countRunning() { e.counters.running.Store(int64(len(e.running))) }
 
-// remove takes a sequence out of the batch; the order of the others stays.
-func (e *Engine) remove(s *sequence) {
-	for i, r := range e.running {
-		if r == s {
-			e.running = append(e.running[:i], e.running[i+1:]...)
-			return
-		}
+// remove takes a sequence out of the batch, the one place where that happens;
+// the order of the others stays. A sequence that is not in it is nobody's: it
+// is counted, logged and left alone.
+func (e *Engine) remove(s *sequence) bool {
+	i := slices.Index(e.running, s)
+	if i < 0 {
+		e.counters.surplus.Add(1)
+		e.log.Error("a sequence ended that does not run", "agent", s.req.Agent)
+		return false
 	}
+	e.running = slices.Delete(e.running, i, i+1)
+	e.leaveBatch(s)
+	return true
 }
 
 func (e *Engine) leaveCancelled() {
@@ -71,11 +76,12 @@ func (e *Engine) leaveCancelled() {
 }
 
 func (e *Engine) dropAll() {
-	for _, s := range e.running {
+	for len(e.running) > 0 {
+		s := e.running[0]
+		e.remove(s)
 		s.kv.Drop()
 		e.fail(s, ErrDraining)
 	}
-	e.running = nil
 	e.countRunning()
 }
 
@@ -106,14 +112,19 @@ func (e *Engine) step() bool {
 
 // forward runs the batch; a panic inside becomes an error.
 func (e *Engine) forward() (logits [][]float32, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("engine: step of %d sequences: %v", len(e.spans), v)
-			e.log.Error("step failed", "err", err)
-		}
-	}()
+	defer e.recovered(&err)
 	return e.runner.Run(e.spans), nil
 }
+
+// recovered turns a panic into an error; the stack goes to the log only.
+func (e *Engine) recovered(err *error) {
+	if v := recover(); v != nil {
+		e.log.Error("panic", "value", v, "stack", string(debug.Stack()))
+		*err = errPanic
+	}
+}
+
+var errPanic = errors.New("internal error; the log has the details")
 
 // failBatch ends the sequences of a step that failed; the others go on.
 func (e *Engine) failBatch(err error) {
@@ -149,7 +160,8 @@ func (e *Engine) plan() []int {
 	if !e.store.Room() {
 		budget = 0 // the disk is behind: nothing is sealed by prefill until it has caught up
 	}
-	chunks := schedule(e.candidates, budget)
+	e.chunks = schedule(e.chunks, e.candidates, budget)
+	chunks := e.chunks
 	for i, s := range e.running {
 		if chunks[i] > 0 && !e.ensure(s, s.kv.Len()+chunks[i]) {
 			chunks[i] = 0
@@ -169,7 +181,7 @@ func (e *Engine) ensure(s *sequence, n int) bool {
 			s.kv.Stock(r)
 			return true
 		}
-		if !e.evictIdle() {
+		if !e.evictOne() {
 			return false
 		}
 	}
@@ -218,7 +230,9 @@ func (e *Engine) deliver(logits [][]float32) {
 	next := 0
 	for i := range e.spans {
 		span, s := &e.spans[i], e.batch[i]
-		s.kv.Commit(span.Tokens, func(index int) { e.persist(s, index) })
+		for _, index := range s.kv.Commit(span.Tokens) {
+			e.persist(s, index)
+		}
 		if span.Logits == 0 {
 			continue
 		}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -33,7 +34,7 @@ func (q *queue) push(s *sequence, front bool) {
 func (q *queue) pop(ctx context.Context) (*sequence, bool) {
 	for {
 		q.mu.Lock()
-		if len(q.items) > 0 {
+		if len(q.items) > 0 && ctx.Err() == nil {
 			s := q.items[0]
 			q.items = q.items[1:]
 			q.mu.Unlock()
@@ -46,6 +47,17 @@ func (q *queue) pop(ctx context.Context) (*sequence, bool) {
 			return nil, false
 		}
 	}
+}
+
+// remove takes a sequence out; false if it is not in the queue.
+func (q *queue) remove(s *sequence) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	i := slices.Index(q.items, s)
+	if i >= 0 {
+		q.items = slices.Delete(q.items, i, i+1)
+	}
+	return i >= 0
 }
 
 // drain empties the queue.

@@ -31,7 +31,7 @@ func (e *Engine) resolve(text string, seen []lineage) (lineage, error) {
 		out.tokens = append(out.tokens, best.tokens[:kept]...)
 		out.ends = append(out.ends, best.ends[:kept]...)
 	}
-	pieces, err := e.tok.Encode(text[from:], token.Options{ParseSpecial: true, AddSpecial: from == 0})
+	pieces, err := e.tok.Encode(text[from:], token.Options{ParseSpecial: true, AddSpecial: kept == 0})
 	if err != nil {
 		return lineage{}, &InputError{Field: "messages", Problem: err.Error()}
 	}

@@ -30,7 +30,7 @@ func TestSchedule(t *testing.T) {
 		{"a claim covers a block begun", []candidate{shared(200, key(1)), shared(200, key(1))}, 7, []int{7, 0}},
 		{"inside a block nobody waits", []candidate{shared(200, key(1)), {pending: 10, offset: 3, next: []kv.Key{key(1)}}}, 512, []int{200, 10}},
 	} {
-		if got := schedule(c.given, c.budget); fmt.Sprint(got) != fmt.Sprint(c.want) {
+		if got := schedule(nil, c.given, c.budget); fmt.Sprint(got) != fmt.Sprint(c.want) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}

@@ -26,6 +26,7 @@ type sequence struct {
 	keys   []kv.Key   // of the full blocks of tokens, as far as they may be shared
 
 	kv      *kv.Growing
+	own     *kv.AgentBlocks // the agent's table, while its blocks are taken over
 	sampler *sample.Sampler
 	stopper *sample.Stopper
 	text    *token.Stream
@@ -60,6 +61,14 @@ func (s *sequence) yield() {
 	s.kv.Drop()
 	s.keys = s.scope.Extend(s.keys, s.tokens, kv.BlockTokens)
 	s.preempted = true
+}
+
+// releaseOwn lets go of the agent's table.
+func (s *sequence) releaseOwn() {
+	if s.own != nil {
+		s.own.Release()
+		s.own = nil
+	}
 }
 
 // reserveAhead is how many generated tokens a turn's blocks are reserved for.

@@ -16,7 +16,8 @@ type Stream struct {
 	cancel context.CancelFunc
 
 	mu     sync.Mutex
-	queue  []Output
+	queue  []Output // from head on not yet read
+	head   int
 	ended  bool
 	result Completed
 	err    error
@@ -34,9 +35,12 @@ func (s *Stream) Prompt() []token.ID { return s.prompt }
 func (s *Stream) Next(ctx context.Context) (Output, bool) {
 	for {
 		s.mu.Lock()
-		if len(s.queue) > 0 {
-			out := s.queue[0]
-			s.queue = s.queue[1:]
+		if s.head < len(s.queue) {
+			out := s.queue[s.head]
+			s.head++
+			if s.head == len(s.queue) {
+				s.queue, s.head = s.queue[:0], 0
+			}
 			s.mu.Unlock()
 			return out, true
 		}

@@ -19,6 +19,7 @@ import (
 //     behind them, and copy it before writing anything else.
 type AgentBlocks struct {
 	pool     *Pool
+	spec     Spec
 	tokens   []token.ID  // with KV
 	keys     []Key       // of the sealed blocks
 	sealed   [][]BlockID // [group][block]
@@ -27,8 +28,8 @@ type AgentBlocks struct {
 }
 
 // newAgentBlocks checks every invariant; the references pass to the new value.
-func newAgentBlocks(pool *Pool, tokens []token.ID, keys []Key, sealed [][]BlockID, open []BlockID) *AgentBlocks {
-	a := &AgentBlocks{pool: pool, tokens: tokens, keys: keys, sealed: sealed, open: open}
+func newAgentBlocks(pool *Pool, spec Spec, tokens []token.ID, keys []Key, sealed [][]BlockID, open []BlockID) *AgentBlocks {
+	a := &AgentBlocks{pool: pool, spec: spec, tokens: tokens, keys: keys, sealed: sealed, open: open}
 	if err := a.check(); err != nil {
 		panic(err.Error())
 	}
@@ -37,11 +38,11 @@ func newAgentBlocks(pool *Pool, tokens []token.ID, keys []Key, sealed [][]BlockI
 
 func (a *AgentBlocks) check() error {
 	full, rest := len(a.tokens)/BlockTokens, len(a.tokens)%BlockTokens
-	if len(a.keys) != full || len(a.sealed) != len(a.pool.spec.Groups) {
+	if len(a.keys) != full || len(a.sealed) != len(a.spec.Groups) {
 		return fmt.Errorf("kv: table of %d tokens with %d keys and %d groups", len(a.tokens), len(a.keys), len(a.sealed))
 	}
 	for g, ids := range a.sealed {
-		held := max(0, full+1-a.pool.spec.Groups[g].keeps(len(a.tokens)))
+		held := max(0, full+1-a.spec.Groups[g].keeps(len(a.tokens)))
 		if len(ids) != full || slices.Contains(ids[held:], NoBlock) {
 			return fmt.Errorf("kv: table of %d tokens has %d sealed blocks in group %d, held from %d on", len(a.tokens), len(ids), g, held)
 		}
@@ -118,7 +119,7 @@ func (a *AgentBlocks) usable(n int) int {
 	for ; n > 0; n-- {
 		ok := true
 		for g, ids := range a.sealed {
-			from := max(0, n+1-a.pool.spec.Groups[g].keeps(n*BlockTokens))
+			from := max(0, n+1-a.spec.Groups[g].keeps(n*BlockTokens))
 			ok = ok && !slices.Contains(ids[from:n], NoBlock)
 		}
 		if ok {
@@ -131,7 +132,7 @@ func (a *AgentBlocks) usable(n int) int {
 // Retain makes a second value over the same blocks, with references of its own.
 func (a *AgentBlocks) Retain() *AgentBlocks {
 	a.pool.Retain(a.blocks()...)
-	return newAgentBlocks(a.pool, a.tokens, a.keys, a.sealed, a.open)
+	return newAgentBlocks(a.pool, a.spec, a.tokens, a.keys, a.sealed, a.open)
 }
 
 // Release drops the references; it must be called once.
@@ -139,5 +140,5 @@ func (a *AgentBlocks) Release() {
 	if a.released.Swap(true) {
 		panic(fmt.Sprintf("kv: table of %d tokens released twice", len(a.tokens)))
 	}
-	a.pool.Release(a.blocks()...)
+	a.pool.FreeAgent(a)
 }

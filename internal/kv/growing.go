@@ -17,12 +17,14 @@ import (
 //   - Nothing it does changes bytes that another table can see.
 type Growing struct {
 	pool   *Pool
+	spec   Spec
 	scope  Scope
 	tokens []token.ID
 	keys   []Key
 	stock  *Reservation
 	groups []growGroup
 	slots  []Slot // of the step being planned; reused
+	fresh  []int  // what Commit returns; reused
 }
 
 // growGroup is one layer group's part of the table.
@@ -50,7 +52,8 @@ func (s *Slot) Fills() bool { return len(s.Seal) > 0 }
 
 // NewGrowing starts an empty table that draws on stock.
 func NewGrowing(pool *Pool, scope Scope, stock *Reservation) *Growing {
-	g := &Growing{pool: pool, scope: scope, stock: stock, groups: make([]growGroup, len(pool.spec.Groups))}
+	spec := pool.Spec()
+	g := &Growing{pool: pool, spec: spec, scope: scope, stock: stock, groups: make([]growGroup, len(spec.Groups))}
 	for i := range g.groups {
 		g.groups[i].open = NoBlock
 	}
@@ -101,7 +104,7 @@ func (g *Growing) adopt(key Key, tokens []token.ID, ids []BlockID) {
 // FollowSealed appends a block found by Lookup; its references pass to g, and a
 // block that was reserved in its place goes back.
 func (g *Growing) FollowSealed(key Key, tokens []token.ID, ids []BlockID) {
-	form := g.pool.spec.Format.Form(len(g.keys))
+	form := g.spec.Format.Form(len(g.keys))
 	g.adopt(key, tokens, ids)
 	g.slide()
 	for i := range g.groups {
@@ -123,10 +126,10 @@ func (g *Growing) pushSealed(group int, id BlockID) {
 func (g *Growing) slide() {
 	for gi := range g.groups {
 		gg := &g.groups[gi]
-		to := len(gg.sealed) + 1 - g.pool.spec.Groups[gi].keeps(len(g.tokens))
+		to := len(gg.sealed) + 1 - g.spec.Groups[gi].keeps(len(g.tokens))
 		for ; gg.from < to; gg.from++ {
 			if id := gg.sealed[gg.from]; id != NoBlock {
-				g.pool.Release(id)
+				g.pool.Free(id)
 			}
 			gg.sealed[gg.from], gg.lines[gg.from] = NoBlock, -1
 		}
@@ -151,7 +154,7 @@ func (g *Growing) ResumeSealed(a *AgentBlocks, n int) {
 		ids := make([]BlockID, len(g.groups))
 		for gi := range ids {
 			ids[gi] = NoBlock
-			if i > n-g.pool.spec.Groups[gi].keeps(n*BlockTokens) {
+			if i > n-g.spec.Groups[gi].keeps(n*BlockTokens) {
 				ids[gi] = a.sealed[gi][i]
 				g.pool.Retain(ids[gi])
 			}
@@ -195,7 +198,7 @@ func (p *Pool) copyBlock(dst, src BlockID) {
 }
 
 func (g *Growing) takeOpen(group int) BlockID {
-	id := g.stock.take(group, g.pool.spec.Format.Open())
+	id := g.stock.take(group, g.spec.Format.Open())
 	g.pool.hold(id)
 	return id
 }
@@ -210,7 +213,7 @@ const restoreReaders = 4
 func (g *Growing) RestoreSealed(keys []Key, tokens []token.ID, read func(i, group int, id BlockID) error) (n int, err error) {
 	ids := make([][]BlockID, len(keys))
 	for i := range ids {
-		form := g.pool.spec.Format.Form(len(g.keys) + i)
+		form := g.spec.Format.Form(len(g.keys) + i)
 		for gi := range g.groups {
 			ids[i] = append(ids[i], g.stock.take(gi, form))
 		}
@@ -299,7 +302,7 @@ func (g *Growing) Missing(n int) Need {
 			need.Later++
 		}
 	}
-	f := g.pool.spec.Format
+	f := g.spec.Format
 	if f.Form(0) == f.Form(1) {
 		need.Later, need.First = need.Later+need.First, 0
 	}
@@ -315,7 +318,7 @@ func (g *Growing) Missing(n int) Need {
 // missingOneClass counts open and sealed blocks together: they are of one class.
 func (g *Growing) missingOneClass(need Need, n int) Need {
 	total := need.Later + g.openNeed(n)
-	return Need{Open: max(0, total-g.stock.Left(0, g.pool.spec.Format.Open()))}
+	return Need{Open: max(0, total-g.stock.Left(0, g.spec.Format.Open()))}
 }
 
 // openNeed is the number of open blocks to be taken on the way to n tokens. Two
@@ -338,6 +341,7 @@ func (g *Growing) Stock(r *Reservation) { g.stock.Add(r) }
 // Plan lays out the slots for the next n tokens; the blocks must be in stock.
 // The slots are valid until the next call of Plan, Commit or Undo.
 func (g *Growing) Plan(n int) []Slot {
+	g.slide()
 	g.slots = g.slots[:0]
 	pos, end := len(g.tokens), len(g.tokens)+n
 	for pos < end {
@@ -357,7 +361,7 @@ func (g *Growing) planSlot(b, from, to int) {
 	for gi := range g.groups {
 		s.Open = append(s.Open, g.slotOpen(gi, from, fills))
 		if fills {
-			s.Seal = append(s.Seal, g.stock.take(gi, g.pool.spec.Format.Form(b)))
+			s.Seal = append(s.Seal, g.stock.take(gi, g.spec.Format.Form(b)))
 		}
 	}
 }
@@ -381,9 +385,11 @@ func (g *Growing) slotOpen(group, from int, fills bool) BlockID {
 	return g.takeOpen(group)
 }
 
-// Commit makes the planned slots, now filled with tokens, part of the table.
-// sealed is called for each block that became findable under a new key.
-func (g *Growing) Commit(tokens []token.ID, sealed func(index int)) {
+// Commit makes the planned slots, now filled with tokens, part of the table. It
+// returns the indexes of blocks that became findable under a new key; they are
+// valid until the next Commit, and their blocks until the next Plan.
+func (g *Growing) Commit(tokens []token.ID) (sealed []int) {
+	g.fresh = g.fresh[:0]
 	g.tokens = append(g.tokens, tokens...)
 	for i := range g.slots {
 		s := &g.slots[i]
@@ -393,13 +399,13 @@ func (g *Growing) Commit(tokens []token.ID, sealed func(index int)) {
 			}
 			continue
 		}
-		g.commitSealed(s, sealed)
+		g.commitSealed(s)
 	}
 	g.slots = g.slots[:0]
-	g.slide()
+	return g.fresh
 }
 
-func (g *Growing) commitSealed(s *Slot, sealed func(index int)) {
+func (g *Growing) commitSealed(s *Slot) {
 	g.keys = g.scope.Extend(g.keys, g.tokens[:s.Index*BlockTokens+BlockTokens], BlockTokens)
 	fresh := false
 	for gi := range g.groups {
@@ -408,8 +414,8 @@ func (g *Growing) commitSealed(s *Slot, sealed func(index int)) {
 		fresh = fresh || isNew
 		g.retireOpen(gi)
 	}
-	if fresh && sealed != nil {
-		sealed(s.Index)
+	if fresh {
+		g.fresh = append(g.fresh, s.Index)
 	}
 }
 
@@ -424,7 +430,7 @@ func (g *Growing) retireOpen(group int) {
 		g.pool.unhold(id)
 		g.restockOne(group, id)
 	default:
-		g.pool.Release(id)
+		g.pool.Free(id)
 	}
 	g.groups[group].open = NoBlock
 }
@@ -433,11 +439,11 @@ func (g *Growing) retireOpen(group int) {
 func (g *Growing) Undo() {
 	for i := range g.slots {
 		s := &g.slots[i]
-		for gi := range g.groups {
-			if s.Fills() {
-				g.restockOne(gi, s.Seal[gi])
-			}
-			if id := s.Open[gi]; id != NoBlock && id != g.groups[gi].open {
+		for gi, id := range s.Seal {
+			g.restockOne(gi, id)
+		}
+		for gi, id := range s.Open {
+			if id != NoBlock && id != g.groups[gi].open {
 				g.pool.unhold(id)
 				g.restockOne(gi, id)
 			}
@@ -453,6 +459,7 @@ func (g *Growing) Tokens() []token.ID { return g.tokens }
 
 // Freeze turns the table into an agent's and gives the stock back.
 func (g *Growing) Freeze() *AgentBlocks {
+	g.slide()
 	g.stock.Return()
 	var open []BlockID
 	sealed := make([][]BlockID, len(g.groups))
@@ -462,7 +469,7 @@ func (g *Growing) Freeze() *AgentBlocks {
 			open = append(open, id)
 		}
 	}
-	a := newAgentBlocks(g.pool, g.tokens, g.keys, sealed, open)
+	a := newAgentBlocks(g.pool, g.spec, g.tokens, g.keys, sealed, open)
 	*g = Growing{}
 	return a
 }
@@ -476,7 +483,7 @@ func (g *Growing) Drop() {
 	g.stock.Return()
 	for gi := range g.groups {
 		gg := &g.groups[gi]
-		g.pool.Release(lastFirst(gg.sealed[gg.from:], gg.open)...)
+		g.pool.Free(lastFirst(gg.sealed[gg.from:], gg.open)...)
 	}
 	*g = Growing{}
 }

@@ -40,6 +40,7 @@ type block struct {
 	keyed      bool // findable under key
 	refs       int32
 	key        Key
+	owner      string  // who it was last reserved for; for messages
 	prev, next BlockID // neighbours in its class's list of cached blocks, oldest first
 }
 
@@ -77,20 +78,26 @@ type slab struct {
 //   - A slab changes class only when all its blocks are free.
 //   - Sealed bytes never change while a block is held or cached.
 type Pool struct {
+	region *arena.Region
+	mem    []byte
+
+	mu sync.Mutex
+	layout
+	hits, evicts int64
+}
+
+// layout is a pool's division for one spec. Its geometry changes only while no
+// block is reserved or held, so who holds blocks reads it without the mutex.
+type layout struct {
 	spec      Spec
-	region    *arena.Region
-	mem       []byte
 	slabBytes int
 	classes   []class
 	classOf   map[groupForm]int
 
-	mu     sync.Mutex
 	slabs  []slab
 	blocks []block // by BlockID
 	index  map[indexKey]BlockID
 	unused int // slabs without a class
-	hits   int64
-	evicts int64
 }
 
 type groupForm struct {
@@ -106,93 +113,126 @@ type indexKey struct {
 // NewPool makes a pool of at most budgetBytes; memory is taken from the system
 // as blocks are first used. The budget must hold at least a handful of blocks.
 func NewPool(spec Spec, budgetBytes int64) (*Pool, error) {
-	if err := spec.Check(); err != nil {
+	l, err := newLayout(spec, budgetBytes)
+	if err != nil {
 		return nil, err
 	}
-	p := &Pool{spec: spec, classOf: map[groupForm]int{}, index: map[indexKey]BlockID{}}
-	if err := p.layOut(budgetBytes); err != nil {
-		return nil, err
-	}
-	region, err := arena.Map(len(p.slabs) * p.slabBytes)
+	region, err := arena.Map(int(budgetBytes))
 	if err != nil {
 		return nil, fmt.Errorf("kv pool: %w", err)
 	}
-	p.region, p.mem = region, region.Bytes()
-	return p, nil
+	return &Pool{layout: l, region: region, mem: region.Bytes()}, nil
 }
 
-// layOut chooses the slab size and makes the classes.
-func (p *Pool) layOut(budgetBytes int64) error {
+// newLayout chooses the slab size and makes the classes.
+func newLayout(spec Spec, budgetBytes int64) (layout, error) {
+	if err := spec.Check(); err != nil {
+		return layout{}, err
+	}
 	openBytes := 0
-	for g := range p.spec.Groups {
-		openBytes = max(openBytes, p.spec.BlockBytes(g, p.spec.Format.Open()))
+	for g := range spec.Groups {
+		openBytes = max(openBytes, spec.BlockBytes(g, spec.Format.Open()))
 	}
 	perSlab := min(max(int(budgetBytes/int64(openBytes))/wantSlabs, 1), maxOpenPerSlab)
-	p.slabBytes = arena.Align(perSlab * openBytes)
-	n := int(budgetBytes / int64(p.slabBytes))
-	if n < 4*len(p.spec.Groups) {
-		return fmt.Errorf("kv pool: %d bytes are too few, a block takes %d in full precision: at least %d are needed", budgetBytes, openBytes, 4*len(p.spec.Groups)*openBytes)
+	l := layout{spec: spec, slabBytes: arena.Align(perSlab * openBytes), classOf: map[groupForm]int{}, index: map[indexKey]BlockID{}}
+	n := int(budgetBytes / int64(l.slabBytes))
+	if least := 4 * len(spec.Groups); n < least {
+		return layout{}, fmt.Errorf("kv pool: %d bytes are too few, a block takes %d in full precision: at least %d are needed", budgetBytes, openBytes, least*openBytes)
 	}
-	p.slabs = make([]slab, n)
-	for i := range p.slabs {
-		p.slabs[i].class = -1
+	l.slabs, l.blocks, l.unused = make([]slab, n), make([]block, n<<slabShift), n
+	for i := range l.slabs {
+		l.slabs[i].class = -1
 	}
-	p.unused = n
-	p.blocks = make([]block, n<<slabShift)
-	for g := range p.spec.Groups {
-		for _, form := range []quant.KVForm{p.spec.Format.Open(), p.spec.Format.Form(0), p.spec.Format.Form(1)} {
-			p.addClass(g, form)
+	for g := range spec.Groups {
+		for _, form := range []quant.KVForm{spec.Format.Open(), spec.Format.Form(0), spec.Format.Form(1)} {
+			l.addClass(g, form)
 		}
 	}
-	return nil
+	return l, nil
 }
 
-func (p *Pool) addClass(group int, form quant.KVForm) {
+func (l *layout) addClass(group int, form quant.KVForm) {
 	at := groupForm{group, form}
-	if _, ok := p.classOf[at]; ok {
+	if _, ok := l.classOf[at]; ok {
 		return
 	}
-	g := p.spec.Groups[group]
+	g := l.spec.Groups[group]
 	c := class{group: group, form: form, layers: len(g.Layers), heads: g.KVHeads, halves: g.halves(), half: g.halfBytes(form), head: NoBlock, tail: NoBlock}
-	c.perSlab = min(p.slabBytes/c.blockBytes(), 1<<slabShift)
-	p.classOf[at] = len(p.classes)
-	p.classes = append(p.classes, c)
+	c.perSlab = min(l.slabBytes/c.blockBytes(), 1<<slabShift)
+	l.classOf[at] = len(l.classes)
+	l.classes = append(l.classes, c)
 }
 
 // Close gives the memory back; nothing may use the pool's blocks any more.
 func (p *Pool) Close() error { return p.region.Unmap() }
 
 // Spec is the geometry the pool was made for.
-func (p *Pool) Spec() Spec { return p.spec }
+func (p *Pool) Spec() Spec {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.spec
+}
+
+// Reconfigure makes the pool one of another spec within the bytes it has;
+// capacity follows from them. It is refused while a block is reserved or held;
+// cached blocks are dropped.
+func (p *Pool) Reconfigure(spec Spec) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.classes {
+		if c := &p.classes[i]; c.count[reserved]+c.count[held] > 0 {
+			return fmt.Errorf("kv: reconfigure while %d blocks are reserved and %d held as %s in group %d", c.count[reserved], c.count[held], c.form, c.group)
+		}
+	}
+	l, err := newLayout(spec, int64(len(p.mem)))
+	if err == nil {
+		p.layout = l
+	}
+	return err
+}
 
 // --- taking ---
 
 // Need is what a turn takes, for every group alike.
 type Need struct {
-	First int // sealed blocks in the form of block 0
-	Later int // sealed blocks in the form of all others
-	Open  int // full-precision blocks
+	First int    // sealed blocks in the form of block 0
+	Later int    // sealed blocks in the form of all others
+	Open  int    // full-precision blocks
+	Owner string // whose they will be; for messages
 }
+
+// Empty says whether nothing is needed.
+func (n Need) Empty() bool { return n.First == 0 && n.Later == 0 && n.Open == 0 }
 
 // Bytes is the room a need takes.
 func (p *Pool) Bytes(n Need) int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	var sum int64
-	for g := range p.spec.Groups {
-		sum += int64(n.First)*int64(p.spec.BlockBytes(g, p.spec.Format.Form(0))) +
-			int64(n.Later)*int64(p.spec.BlockBytes(g, p.spec.Format.Form(1))) +
-			int64(n.Open)*int64(p.spec.BlockBytes(g, p.spec.Format.Open()))
+	for c, need := range p.byClass(n) {
+		sum += int64(need) * int64(p.classes[c].blockBytes())
 	}
 	return sum
 }
 
 // BudgetBytes is the size of the pool.
-func (p *Pool) BudgetBytes() int64 { return int64(len(p.slabs)) * int64(p.slabBytes) }
-
-// Allocate reserves all blocks of a need, in all groups, or none.
-func (p *Pool) Allocate(n Need) (*Reservation, bool) {
-	r := &Reservation{pool: p, blocks: make([][]BlockID, len(p.classes))}
+func (p *Pool) BudgetBytes() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.budgetLocked()
+}
+
+func (p *Pool) budgetLocked() int64 { return int64(len(p.slabs)) * int64(p.slabBytes) }
+
+// Allocate reserves all blocks of a need, in all groups, or none; one that gets
+// nothing drops nothing from the cache.
+func (p *Pool) Allocate(n Need) (*Reservation, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.hasRoomLocked(n) {
+		return nil, false
+	}
+	r := &Reservation{pool: p, blocks: make([][]BlockID, len(p.classes))}
 	for g := range p.spec.Groups {
 		if !p.fillLocked(r, g, p.spec.Format.Form(0), n.First) ||
 			!p.fillLocked(r, g, p.spec.Format.Form(1), n.Later) ||
@@ -201,7 +241,45 @@ func (p *Pool) Allocate(n Need) (*Reservation, bool) {
 			return nil, false
 		}
 	}
+	for _, ids := range r.blocks {
+		for _, id := range ids {
+			p.blocks[id].owner = n.Owner
+		}
+	}
 	return r, true
+}
+
+// byClass counts a need per class.
+func (l *layout) byClass(n Need) []int {
+	out := make([]int, len(l.classes))
+	for g := range l.spec.Groups {
+		out[l.classOf[groupForm{g, l.spec.Format.Form(0)}]] += n.First
+		out[l.classOf[groupForm{g, l.spec.Format.Form(1)}]] += n.Later
+		out[l.classOf[groupForm{g, l.spec.Format.Open()}]] += n.Open
+	}
+	return out
+}
+
+// hasRoomLocked says whether free and cached blocks of each class, and slabs
+// that are unused or that other classes can spare, meet a need.
+func (p *Pool) hasRoomLocked(n Need) bool {
+	spare := make([]int, len(p.classes)) // blocks beyond what is needed
+	lack := 0                            // slabs
+	for c, need := range p.byClass(n) {
+		cl := &p.classes[c]
+		spare[c] = cl.count[free] + cl.count[cached] - need
+		if spare[c] < 0 {
+			lack += (-spare[c] + cl.perSlab - 1) / cl.perSlab
+		}
+	}
+	lack -= p.unused
+	for s := 0; s < len(p.slabs) && lack > 0; s++ {
+		if c := p.slabs[s].class; c >= 0 && p.slabs[s].busy == 0 && spare[c] >= p.classes[c].perSlab {
+			spare[c] -= p.classes[c].perSlab
+			lack--
+		}
+	}
+	return lack <= 0
 }
 
 func (p *Pool) fillLocked(r *Reservation, group int, form quant.KVForm, n int) bool {
@@ -374,7 +452,7 @@ func (p *Pool) Retain(ids ...BlockID) {
 func (p *Pool) retainLocked(id BlockID) {
 	b := &p.blocks[id]
 	if b.state != held && b.state != cached {
-		panic(fmt.Sprintf("kv: retain of block %d in state %d", id, b.state))
+		panic(fmt.Sprintf("kv: retain of block %d of %q in state %d", id, b.owner, b.state))
 	}
 	if b.state == cached {
 		p.moveLocked(id, held)
@@ -382,19 +460,23 @@ func (p *Pool) retainLocked(id BlockID) {
 	b.refs++
 }
 
-// Release drops a reference to each block.
-func (p *Pool) Release(ids ...BlockID) {
+// Free drops a reference to each block; the last one makes it cached, if it
+// has a key, or free.
+func (p *Pool) Free(ids ...BlockID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, id := range ids {
-		p.releaseLocked(id)
+		p.freeLocked(id)
 	}
 }
 
-func (p *Pool) releaseLocked(id BlockID) {
+// FreeAgent drops an agent's references, in one critical section.
+func (p *Pool) FreeAgent(a *AgentBlocks) { p.Free(a.blocks()...) }
+
+func (p *Pool) freeLocked(id BlockID) {
 	b := &p.blocks[id]
 	if b.state != held || b.refs <= 0 {
-		panic(fmt.Sprintf("kv: release of block %d in state %d, refs %d", id, b.state, b.refs))
+		panic(fmt.Sprintf("kv: free of block %d of %q in state %d, refs %d", id, b.owner, b.state, b.refs))
 	}
 	if b.refs--; b.refs > 0 {
 		return
@@ -528,15 +610,11 @@ func (p *Pool) refs(id BlockID) int {
 
 // Fits says whether a need could be met by an otherwise empty pool.
 func (p *Pool) Fits(n Need) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	slabs := 0
-	for g := range p.spec.Groups {
-		count := map[int]int{}
-		count[p.classOf[groupForm{g, p.spec.Format.Form(0)}]] += n.First
-		count[p.classOf[groupForm{g, p.spec.Format.Form(1)}]] += n.Later
-		count[p.classOf[groupForm{g, p.spec.Format.Open()}]] += n.Open
-		for c, k := range count {
-			slabs += (k + p.classes[c].perSlab - 1) / p.classes[c].perSlab
-		}
+	for c, need := range p.byClass(n) {
+		slabs += (need + p.classes[c].perSlab - 1) / p.classes[c].perSlab
 	}
 	return slabs <= len(p.slabs)
 }

@@ -36,7 +36,7 @@ func (s Stats) UsedBytes() int64 {
 func (p *Pool) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := Stats{TotalBytes: p.BudgetBytes(), UnusedBytes: int64(p.unused) * int64(p.slabBytes), Hits: p.hits, Evictions: p.evicts}
+	s := Stats{TotalBytes: p.budgetLocked(), UnusedBytes: int64(p.unused) * int64(p.slabBytes), Hits: p.hits, Evictions: p.evicts}
 	for i := range p.classes {
 		c := &p.classes[i]
 		s.Classes = append(s.Classes, ClassStats{

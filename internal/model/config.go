@@ -80,7 +80,29 @@ func ReadConfig(f *gguf.File) (Config, error) {
 	if r.err != nil {
 		return Config{}, fmt.Errorf("model: %w", r.err)
 	}
+	if err := refuseIgnored(f, c); err != nil {
+		return Config{}, fmt.Errorf("model: %w", err)
+	}
 	return c, c.check()
+}
+
+// refuseIgnored names a key that would change what the model computes and that
+// nothing here reads: a wrong answer without a word is worse than none.
+func refuseIgnored(f *gguf.File, c Config) error {
+	for key, harmless := range map[string]uint64{
+		"rope.dimension_count": uint64(c.HeadDim), "attention.value_length": uint64(c.HeadDim), "attention.sliding_window": 0, "expert_count": 0,
+	} {
+		if v, ok := f.Uint(c.Arch + "." + key); ok && v != harmless {
+			return fmt.Errorf("key %s.%s = %d is not supported; only %d is", c.Arch, key, v, harmless)
+		}
+	}
+	if v, ok := f.String(c.Arch + ".rope.scaling.type"); ok && v != "none" {
+		return fmt.Errorf("key %s.rope.scaling.type = %q is not supported", c.Arch, v)
+	}
+	if v, ok := f.Float(c.Arch + ".rope.scaling.factor"); ok && v != 1 {
+		return fmt.Errorf("key %s.rope.scaling.factor = %g is not supported", c.Arch, v)
+	}
+	return nil
 }
 
 func (c Config) check() error {

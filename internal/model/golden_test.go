@@ -67,7 +67,7 @@ func (b *bench) logits(t *testing.T, ids []token.ID, chunk int, each func(pos in
 		for i, l := range b.runner.Run([]model.Span{span}) {
 			each(at+i, l)
 		}
-		g.Commit(span.Tokens, nil)
+		g.Commit(span.Tokens)
 		at += n
 	}
 	g.Drop()

@@ -1,6 +1,9 @@
 package token
 
-import "unicode/utf8"
+import (
+	"unicode/utf8"
+	"unsafe"
+)
 
 // Stream turns generated tokens into text as they come.
 //   - It never emits a part of a character: the beginning of one is held until
@@ -17,6 +20,9 @@ func (t *Tokenizer) NewStream() *Stream { return &Stream{tokens: t} }
 
 // Push takes the next token and returns the text that it completes.
 func (s *Stream) Push(id ID) string {
+	if whole := s.tokens.Bytes(id); len(s.held) == 0 && utf8.Valid(whole) {
+		return unsafe.String(unsafe.SliceData(whole), len(whole)) // the vocabulary never changes
+	}
 	s.held = append(s.held, s.tokens.Bytes(id)...)
 	if utf8.Valid(s.held) {
 		text := string(s.held)
