@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"time"
 
 	"mneme/internal/kv"
 )
@@ -37,6 +39,7 @@ func (e *Engine) admitOne(s *sequence) {
 		case <-freed:
 		case <-s.ctx.Done():
 		case <-e.stop.Done():
+		case <-time.After(retryAdmission):
 		}
 	}
 	e.wg.Add(1)
@@ -49,6 +52,9 @@ func (e *Engine) admitOne(s *sequence) {
 		}
 	}()
 }
+
+// retryAdmission is how often room is looked for without a reason to.
+const retryAdmission = time.Second
 
 // ended says why a sequence need not go on, or nil.
 func (e *Engine) ended(s *sequence) error {
@@ -105,7 +111,7 @@ func (e *Engine) place(s *sequence) bool {
 	}
 	for e.adoptNext(s) {
 	}
-	r, ok := e.pool.Allocate(s.kv.Missing(s.target()))
+	r, ok := e.allocate(s, s.kv.Missing(s.target()))
 	if !ok {
 		s.kv.Drop()
 		s.releaseOwn()
@@ -169,7 +175,7 @@ func (e *Engine) restoreRun(s *sequence) bool {
 		buf := e.frames.Get().(*[]byte)
 		defer e.frames.Put(buf)
 		*buf = slices.Grow((*buf)[:0], e.pool.SizeOf(id))[:e.pool.SizeOf(id)]
-		if err := s.ctx.Err(); err != nil {
+		if err := errors.Join(s.ctx.Err(), e.fault(FaultRestore)); err != nil {
 			return err
 		}
 		if err := e.store.Read(s.keys[from+i], group, tokens[i*kv.BlockTokens:(i+1)*kv.BlockTokens], *buf); err != nil {

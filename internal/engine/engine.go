@@ -36,9 +36,41 @@ type Config struct {
 	Clock      func() time.Time
 	// Observe, if set, is called before each step with its sequences and tokens.
 	Observe func(Step)
+	// Fault, if set, is asked at every point where a turn can fail; its error is
+	// the failure. For the tests that make each of them happen.
+	Fault func(FaultPoint) error
 	// SealedOwn breaks rule 1 on purpose (model.Limits); for the test that shows
 	// that the tests of one answer can fail.
 	SealedOwn bool
+}
+
+// FaultPoint is a place where a turn can fail.
+type FaultPoint string
+
+// The fault points of a turn, in its order.
+const (
+	FaultEncode   FaultPoint = "encode"   // the prompt's text to ids
+	FaultAllocate FaultPoint = "allocate" // blocks for it, also ahead of a step
+	FaultRestore  FaultPoint = "restore"  // a block from disk
+	FaultForward  FaultPoint = "forward"
+	FaultSample   FaultPoint = "sample"
+	FaultSave     FaultPoint = "save" // the turn's publication
+)
+
+func (e *Engine) fault(at FaultPoint) error {
+	if e.cfg.Fault == nil {
+		return nil
+	}
+	return e.cfg.Fault(at)
+}
+
+// allocate reserves blocks for a sequence.
+func (e *Engine) allocate(s *sequence, need kv.Need) (*kv.Reservation, bool) {
+	if e.fault(FaultAllocate) != nil {
+		return nil, false
+	}
+	need.Owner = s.req.Agent
+	return e.pool.Allocate(need)
 }
 
 // Step describes a batch.

@@ -2,8 +2,8 @@ package engine
 
 import (
 	"context"
-	"strings"
 	"time"
+	"unicode/utf8"
 
 	"mneme/internal/kv"
 	"mneme/internal/store"
@@ -13,6 +13,9 @@ import (
 // sample chooses the sequence's next token and delivers it; true at the end.
 func (e *Engine) sample(s *sequence, logits []float32) (done bool, err error) {
 	defer e.recovered(&err)
+	if err := e.fault(FaultSample); err != nil {
+		return true, err
+	}
 	choice, err := s.sampler.Next(logits, len(s.tokens), s.tokens, s.prompt)
 	if err != nil {
 		return true, err
@@ -23,21 +26,39 @@ func (e *Engine) sample(s *sequence, logits []float32) (done bool, err error) {
 	}
 	e.counters.generated.Add(1)
 	s.tokens = append(s.tokens, choice.ID)
-	s.ends = append(s.ends, s.ends[len(s.ends)-1]+len(e.tok.Bytes(choice.ID)))
+	end := e.tok.IsEnd(choice.ID) && !s.req.IgnoreEOS
+	text := s.spell(e.tok, choice.ID, end)
 	out := Output{ID: choice.ID, Logprob: choice.Logprob, Top: choice.Top}
-	out.Text, done = s.release(e, out)
-	s.emitted += len(out.Text) - 2*strings.Count(out.Text, "\uFFFD") // which stands for a byte at least
+	out.Text, done = s.release(text, end)
+	s.emitted += len(out.Text)
 	s.stream.push(out)
 	return done, nil
 }
 
+// spell gives the text a token completes, as callers see it, and notes where in
+// the text it ends. An end token is not seen, but the template will spell it.
+func (s *sequence) spell(tok *token.Tokenizer, id token.ID, end bool) (text string) {
+	width := 0
+	if end {
+		width = len(tok.Bytes(id))
+		if s.text.Holding() {
+			width += len(string(utf8.RuneError)) // what Flush will give
+		}
+	} else {
+		text = s.text.Push(id)
+		width = len(text)
+	}
+	s.ends = append(s.ends, s.ends[len(s.ends)-1]+width)
+	return text
+}
+
 // release gives the text a token sets free and says whether the turn ends.
-func (s *sequence) release(e *Engine, out Output) (text string, done bool) {
-	if e.tok.IsEnd(out.ID) && !s.req.IgnoreEOS {
+func (s *sequence) release(spelled string, end bool) (text string, done bool) {
+	if end {
 		s.finish = FinishStop
 		return s.flush(""), true
 	}
-	text, stopped := s.stopper.Push(s.text.Push(out.ID))
+	text, stopped := s.stopper.Push(spelled)
 	switch {
 	case stopped:
 		s.finish = FinishStop
@@ -51,6 +72,9 @@ func (s *sequence) release(e *Engine, out Output) (text string, done bool) {
 
 // flush gives what half characters and possible stop strings kept back.
 func (s *sequence) flush(text string) string {
+	if s.text.Holding() && s.finish == FinishLength { // an end token has counted it
+		s.ends[len(s.ends)-1] += len(string(utf8.RuneError))
+	}
 	more, stopped := s.stopper.Push(s.text.Flush())
 	if stopped {
 		s.finish = FinishStop
@@ -114,7 +138,9 @@ func (e *Engine) publish(s *sequence, blocks *kv.AgentBlocks) (turn int, err err
 		tokens := blocks.Tokens()[i*kv.BlockTokens : (i+1)*kv.BlockTokens]
 		e.appendBlock(s.scope, blocks.Keys(), i, tokens, func(g int) kv.BlockID { return blocks.SealedBlock(g, i) })
 	}
-	err = e.store.Publish(context.Background(), state.manifest, e.tails(blocks))
+	if err = e.fault(FaultSave); err == nil {
+		err = e.store.Publish(context.Background(), state.manifest, e.tails(blocks))
+	}
 	if err != nil {
 		e.counters.storeErrors.Add(1)
 		e.log.Error("turn not stored", "agent", s.agent.key.id, "err", err)
@@ -156,18 +182,11 @@ func (e *Engine) commonText(a, b lineage) int {
 	if n > 0 {
 		at = a.ends[n-1]
 	}
-	x, y := e.spell(a.tokens[n:]), e.spell(b.tokens[n:])
+	x, y := token.ValidText(e.tok.Decode(a.tokens[n:])), token.ValidText(e.tok.Decode(b.tokens[n:]))
 	for i := 0; i < len(x) && i < len(y) && x[i] == y[i]; i++ {
 		at++
 	}
 	return at
-}
-
-func (e *Engine) spell(tokens []token.ID) (text []byte) {
-	for _, id := range tokens {
-		text = append(text, e.tok.Bytes(id)...)
-	}
-	return text
 }
 
 func commonPrefix(a, b []token.ID) int {

@@ -29,6 +29,7 @@ func (e *Engine) run() {
 // join takes in what is ready, which the admitter bounds; it waits only when
 // nothing runs. False when the engine stops.
 func (e *Engine) join() bool {
+	e.countRunning()
 	if len(e.running) == 0 {
 		select {
 		case s := <-e.ready:
@@ -113,6 +114,9 @@ func (e *Engine) step() bool {
 // forward runs the batch; a panic inside becomes an error.
 func (e *Engine) forward() (logits [][]float32, err error) {
 	defer e.recovered(&err)
+	if err := e.fault(FaultForward); err != nil {
+		return nil, err
+	}
 	return e.runner.Run(e.spans), nil
 }
 
@@ -173,11 +177,11 @@ func (e *Engine) plan() []int {
 // ensure reserves ahead so that the sequence can grow to n tokens.
 func (e *Engine) ensure(s *sequence, n int) bool {
 	need := s.kv.Missing(n)
-	if need == (kv.Need{}) {
+	if need.Empty() {
 		return true
 	}
 	for {
-		if r, ok := e.pool.Allocate(need); ok {
+		if r, ok := e.allocate(s, need); ok {
 			s.kv.Stock(r)
 			return true
 		}

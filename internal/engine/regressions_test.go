@@ -338,7 +338,7 @@ func TestSecondBOS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &Engine{tok: tok}
+	e := &Engine{tok: tok, cfg: Config{Context: 100}}
 	first, _ := e.resolve("one thing", nil)
 	alone, _ := e.resolve("another", nil)
 	after, _ := e.resolve("another", []lineage{first})

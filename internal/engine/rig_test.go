@@ -48,6 +48,7 @@ type rigOptions struct {
 	context    int
 	sealedOwn  bool
 	kernel     string
+	fault      func(FaultPoint) error
 }
 
 // stepLog remembers the batches an engine ran.
@@ -134,7 +135,7 @@ func openRig(t testing.TB, o rigOptions) (*rig, error) {
 	}
 	r.Engine, err = New(Config{
 		Name: "tiny", Model: r.model, Tokenizer: tok, Template: template, Pool: r.pool, Store: r.store, Context: o.context,
-		MaxBatch: o.maxBatch, StepTokens: o.stepTokens, Threads: o.threads, Observe: r.steps.add, SealedOwn: o.sealedOwn,
+		MaxBatch: o.maxBatch, StepTokens: o.stepTokens, Threads: o.threads, Observe: r.steps.add, SealedOwn: o.sealedOwn, Fault: o.fault,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -208,6 +209,16 @@ func (r *rig) checkTables() {
 	if err := r.pool.Check(live...); err != nil {
 		r.t.Error(err)
 	}
+}
+
+// copyDir copies a data folder.
+func copyDir(t testing.TB, dir string) string {
+	t.Helper()
+	to := t.TempDir()
+	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	return to
 }
 
 // answer is all of a turn that must not depend on how it was computed.

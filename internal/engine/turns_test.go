@@ -64,6 +64,45 @@ func TestTextKeepsItsIDs(t *testing.T) {
 	}
 }
 
+// An answer with broken bytes inside, which callers see as U+FFFD, keeps its
+// ids when it comes back.
+func TestBrokenBytesKeepTheirIDs(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	defer r.stop()
+	broken := 0
+	for i := range 20 {
+		name := "agent-" + string(rune('a'+i))
+		first := textRequest(chatText("Hello there, who are you?"), 30)
+		first.Sampling.LogitBias, first.Sampling.Temperature, first.Sampling.Seed = nil, 1.5, uint64(i)
+		one := r.ask(first.as(name))
+		if one.finish != FinishLength || strings.Contains(one.text, "<|") {
+			continue // its end is another test's
+		}
+		broken += strings.Count(one.text, "\uFFFD")
+		two := r.ask(textRequest(chatText("Hello there, who are you?", one.text, "Go on."), 3).as(name))
+		if want := one.usage.Prompt + len(one.ids) - 1; two.usage.Cached != want {
+			t.Errorf("answer %q: cached %d, want %d", one.text, two.usage.Cached, want)
+		}
+		if turns, err := r.Turns("default", name); err != nil || len(turns) != 2 {
+			t.Errorf("answer %q: %d turns, %v", one.text, len(turns), err)
+		}
+	}
+	if broken == 0 {
+		t.Error("no answer had broken bytes")
+	}
+}
+
+// A text that cannot fit the context is refused before it is encoded.
+func TestHugeTextIsRefusedUnread(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	defer r.stop()
+	var c *ContextError
+	_, err := r.try(context.Background(), textRequest(strings.Repeat("a", 8<<20), 5))
+	if !errors.As(err, &c) || !c.AtLeast {
+		t.Errorf("8 MiB of text: %v", err)
+	}
+}
+
 // Eight that start at once with a common new beginning compute it once.
 func TestCommonBeginningIsComputedOnce(t *testing.T) {
 	r := newRig(t, rigOptions{maxBatch: 8})

@@ -117,10 +117,17 @@ var (
 )
 
 // ContextError says that a prompt does not fit the context.
-type ContextError struct{ Tokens, Context int }
+type ContextError struct {
+	Tokens, Context int
+	AtLeast         bool // the prompt is so long that its tokens were not counted
+}
 
 func (e *ContextError) Error() string {
-	return fmt.Sprintf("prompt has %d tokens, the context holds %d", e.Tokens, e.Context)
+	about := ""
+	if e.AtLeast {
+		about = "at least "
+	}
+	return fmt.Sprintf("prompt has %s%d tokens, the context holds %d", about, e.Tokens, e.Context)
 }
 
 // CapacityError says that a turn can never fit the pool.

@@ -16,6 +16,9 @@ type Key [32]byte
 // String is the key in hex.
 func (k Key) String() string { return hex.EncodeToString(k[:]) }
 
+// MarshalText is the key in hex, for logs and JSON.
+func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
 // Scope is what all keys of one model and one namespace share.
 type Scope struct {
 	Fingerprint string // of the KV: model, architecture, format, numerics class

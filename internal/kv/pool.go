@@ -53,8 +53,9 @@ type class struct {
 	halves     int // K and V, or keys only
 	half       int // bytes of K or V of one (layer, head)
 	perSlab    int
-	count      [4]int  // blocks by state
-	head, tail BlockID // cached blocks, oldest first
+	count      [4]int   // blocks by state
+	open       []uint64 // bit s: slab s is of this class and has a free block
+	head, tail BlockID  // cached blocks, oldest first
 }
 
 func (c *class) blockBytes() int { return c.halves * c.layers * c.heads * c.half }
@@ -157,7 +158,7 @@ func (l *layout) addClass(group int, form quant.KVForm) {
 		return
 	}
 	g := l.spec.Groups[group]
-	c := class{group: group, form: form, layers: len(g.Layers), heads: g.KVHeads, halves: g.halves(), half: g.halfBytes(form), head: NoBlock, tail: NoBlock}
+	c := class{group: group, form: form, layers: len(g.Layers), heads: g.KVHeads, halves: g.halves(), half: g.halfBytes(form), head: NoBlock, tail: NoBlock, open: make([]uint64, (len(l.slabs)+63)/64)}
 	c.perSlab = min(l.slabBytes/c.blockBytes(), 1<<slabShift)
 	l.classOf[at] = len(l.classes)
 	l.classes = append(l.classes, c)
@@ -305,17 +306,33 @@ func (p *Pool) takeLocked(c int) BlockID {
 			return NoBlock
 		}
 	}
-	for s := range p.slabs {
-		if p.slabs[s].class != c {
-			continue
-		}
-		for w, free := range p.slabs[s].open {
-			if free != 0 {
-				return BlockID(s<<slabShift + 64*w + bits.TrailingZeros64(free))
-			}
+	for w, open := range p.classes[c].open {
+		if open != 0 {
+			return p.firstFree(64*w + bits.TrailingZeros64(open))
 		}
 	}
 	panic(fmt.Sprintf("kv: class %d counts %d free blocks, none found", c, p.classes[c].count[free]))
+}
+
+// firstFree is the first free block of a slab that has one.
+func (p *Pool) firstFree(s int) BlockID {
+	for w, open := range p.slabs[s].open {
+		if open != 0 {
+			return BlockID(s<<slabShift + 64*w + bits.TrailingZeros64(open))
+		}
+	}
+	panic(fmt.Sprintf("kv: slab %d has no free block", s))
+}
+
+// markLocked notes whether a slab has a free block.
+func (p *Pool) markLocked(s int) {
+	sl := &p.slabs[s]
+	open := &p.classes[sl.class].open[s>>6]
+	if sl.open != [2]uint64{} {
+		*open |= 1 << (s & 63)
+	} else {
+		*open &^= 1 << (s & 63)
+	}
 }
 
 // growLocked gives an unused slab to the class.
@@ -341,6 +358,7 @@ func (p *Pool) assignLocked(s, c int) {
 	}
 	p.classes[c].count[free] += n
 	p.unused--
+	p.markLocked(s)
 }
 
 // reclaimLocked empties a slab of another class that holds cached blocks only
@@ -364,6 +382,8 @@ func (p *Pool) emptyLocked(s int) {
 		}
 	}
 	c.count[free] -= c.perSlab
+	p.slabs[s].open = [2]uint64{}
+	p.markLocked(s)
 	p.slabs[s].class = -1
 	p.unused++
 }
@@ -379,6 +399,7 @@ func (p *Pool) moveLocked(id BlockID, to state) {
 	s.busy += busy(to) - busy(b.state)
 	if (b.state == free) != (to == free) {
 		s.open[(id&slabMask)>>6] ^= 1 << (id & 63)
+		p.markLocked(int(id >> slabShift))
 	}
 	if b.state == cached {
 		p.unlinkLocked(c, id)

@@ -45,7 +45,7 @@ func grow(t testing.TB, g *Growing, tokens []token.ID, step int) {
 	t.Helper()
 	for len(tokens) > 0 {
 		n := min(step, len(tokens))
-		if need := g.Missing(g.Len() + n); need != (Need{}) {
+		if need := g.Missing(g.Len() + n); !need.Empty() {
 			r, ok := g.pool.Allocate(need)
 			if !ok {
 				t.Fatalf("pool too small for %+v", need)

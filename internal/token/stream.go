@@ -34,6 +34,9 @@ func (s *Stream) Push(id ID) string {
 	return string(text)
 }
 
+// Holding says whether the beginning of a character is held.
+func (s *Stream) Holding() bool { return len(s.held) > 0 }
+
 // Flush ends the text: a beginning of a character that is still held comes out
 // as one U+FFFD.
 func (s *Stream) Flush() string {

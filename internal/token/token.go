@@ -71,6 +71,7 @@ type Tokenizer struct {
 	user    *trie // user-defined tokens alone
 
 	cache   wordCache
+	longest int       // bytes of the longest token
 	mergers sync.Pool // of *merger
 }
 
@@ -95,8 +96,16 @@ func New(v Vocab) (*Tokenizer, error) {
 		return nil, fmt.Errorf("token: %w", err)
 	}
 	t.mergers.New = func() any { return new(merger) }
+	t.longest = 1
+	for _, spelled := range t.spelled {
+		t.longest = max(t.longest, len(spelled))
+	}
 	return t, nil
 }
+
+// LongestToken is the number of bytes that the longest token spells: a text has
+// at least its length over that many tokens, broken bytes aside.
+func (t *Tokenizer) LongestToken() int { return t.longest }
 
 // Encode returns the tokens of text in order. The error is a word that the
 // pre-tokenizer could not cut in time; ids are never partial.
