@@ -74,6 +74,16 @@ generated: ## what generators wrote is what they write: in a copy, then compared
 	diff -r internal "$$fresh/internal" || { echo "generated files are not current: go generate ./..."; exit 1; }; \
 	echo "generated files are current"
 
+cost: ## what the pool's mutex costs: the same benchmark with and without it, in turn
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	$(GO) test -c -o $$dir/with ./internal/kv; $(GO) test -c -tags nolock -o $$dir/without ./internal/kv; \
+	for i in $$(seq 20); do for kind in with without; do \
+	  $$dir/$$kind -test.run '^$$' -test.bench AllocateFree32 -test.benchtime 100ms | awk -v k=$$kind '/ns\/op/ {print k, $$3}'; \
+	done; done >$$dir/runs; \
+	for kind in with without; do awk -v k=$$kind '$$1 == k {print $$2}' $$dir/runs | sort -n | sed -n 10p >$$dir/median-$$kind; done; \
+	awk -v a=$$(cat $$dir/median-with) -v b=$$(cat $$dir/median-without) \
+	  'BEGIN {printf "Allocate and Free of 32 blocks: %s ns with the mutex, %s without, ratio %.3f (bound 1.10)\n", a, b, a/b; exit a/b > 1.10}'
+
 bench: build ## tables: first token, tokens per second, common beginnings
 	bin/mneme bench --spawn $(ARGS)
 

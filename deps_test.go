@@ -38,6 +38,7 @@ var floors = map[string]int{
 	"internal/gguf":         1,
 	"internal/hub":          1,
 	"internal/kv":           1,
+	"internal/lineage":      1,
 	"internal/tensor":       1,
 	"internal/arena":        0,
 	"internal/chat":         0,

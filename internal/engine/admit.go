@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mneme/internal/kv"
+	"mneme/internal/lineage"
 )
 
 // The admitter turns queued sequences into running ones, in order: it finds
@@ -104,7 +105,7 @@ func (e *Engine) place(s *sequence) bool {
 		s.own = e.table.retain(s.agent)
 	}
 	if s.own != nil {
-		s.kv.ResumeSealed(s.own, min(commonPrefix(s.own.Tokens(), s.tokens)/kv.BlockTokens, s.matchBlocks()))
+		s.kv.ResumeSealed(s.own, min(lineage.CommonPrefix(s.own.Tokens(), s.tokens)/kv.BlockTokens, s.matchBlocks()))
 	}
 	if s.kv.Len() == 0 {
 		s.kv.AdoptPrefix(s.keys, s.tokens, e.pool.Match(s.keys[:s.matchBlocks()]))
@@ -212,7 +213,7 @@ func (e *Engine) resumeOpen(s *sequence) Start {
 	}
 	m := &state.manifest
 	full := m.KVTokens / kv.BlockTokens * kv.BlockTokens
-	n := min(commonPrefix(m.Tokens[:m.KVTokens], s.tokens), s.prompt-1)
+	n := min(lineage.CommonPrefix(m.Tokens[:m.KVTokens], s.tokens), s.prompt-1)
 	if s.kv.Len() != full || n <= full {
 		return StartUncached
 	}

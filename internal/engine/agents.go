@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"mneme/internal/kv"
+	"mneme/internal/lineage"
 	"mneme/internal/store"
 )
 
@@ -32,7 +33,9 @@ type agentState struct {
 	saved    bool            // the manifest is on disk
 }
 
-func (s *agentState) lineage() lineage { return lineage{s.manifest.Tokens, s.manifest.Ends} }
+func (s *agentState) lineage() lineage.Lineage {
+	return lineage.Lineage{Tokens: s.manifest.Tokens, Ends: s.manifest.Ends}
+}
 
 // exists: made by CreateAgent or by a turn, and not deleted.
 func (s *agentState) exists() bool { return s != nil && (s.saved || len(s.manifest.Turns) > 0) }
@@ -42,7 +45,7 @@ func (s *agentState) exists() bool { return s != nil && (s.saved || len(s.manife
 type agentTable struct {
 	mu     sync.Mutex
 	agents map[agentKey]*agent
-	recent recent
+	recent lineage.Recent
 	left   func() // told when an agent's turn was left
 }
 
@@ -103,16 +106,16 @@ func (t *agentTable) leave(a *agent, mine chan struct{}) {
 }
 
 // remember keeps what a turn's text was made of.
-func (t *agentTable) remember(namespace string, l lineage) {
+func (t *agentTable) remember(namespace string, l lineage.Lineage) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.recent.add(namespace, l)
+	t.recent.Add(namespace, l)
 }
 
-func (t *agentTable) remembered(namespace string) []lineage {
+func (t *agentTable) remembered(namespace string) []lineage.Lineage {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.recent.of(namespace)
+	return t.recent.Of(namespace)
 }
 
 // --- states ---

@@ -12,6 +12,7 @@ import (
 
 	"mneme/internal/chat"
 	"mneme/internal/kv"
+	"mneme/internal/lineage"
 	"mneme/internal/model"
 	"mneme/internal/sample"
 	"mneme/internal/store"
@@ -225,7 +226,7 @@ func (e *Engine) check(r *Request) error {
 // accept makes the sequence of a request; after an error nothing is held.
 func (e *Engine) accept(ctx context.Context, r Request) (*sequence, error) {
 	s := &sequence{req: r, began: time.Now(), leave: func() {}, scope: kv.Scope{Fingerprint: e.kvFingerprint, Namespace: r.Namespace}}
-	var own []lineage
+	var own []lineage.Lineage
 	if r.Agent != "" {
 		a, leave, err := e.table.enter(ctx, agentKey{r.Namespace, r.Agent})
 		if err != nil {
@@ -236,7 +237,7 @@ func (e *Engine) accept(ctx context.Context, r Request) (*sequence, error) {
 			leave()
 			return nil, err
 		}
-		s.agent, s.leave, own = a, leave, []lineage{state.lineage()}
+		s.agent, s.leave, own = a, leave, []lineage.Lineage{state.lineage()}
 	}
 	if err := e.prepare(s, own); err != nil {
 		s.leave()
@@ -249,30 +250,41 @@ func (e *Engine) accept(ctx context.Context, r Request) (*sequence, error) {
 }
 
 // prepare resolves the prompt and checks that it can run.
-func (e *Engine) prepare(s *sequence, own []lineage) error {
-	l := lineage{tokens: append([]token.ID(nil), s.req.Tokens...)}
+func (e *Engine) prepare(s *sequence, own []lineage.Lineage) error {
+	l := lineage.OfTokens(e.tok, s.req.Tokens)
 	if s.req.Tokens == nil {
 		var err error
-		if l, err = e.resolve(s.req.Text, append(own, e.table.remembered(s.req.Namespace)...)); err != nil {
+		if l, err = e.resolve(s.req, own); err != nil {
 			return err
 		}
-	} else {
-		for i, at := 0, 0; i < len(l.tokens); i++ {
-			at += len(e.tok.Bytes(l.tokens[i]))
-			l.ends = append(l.ends, at)
-		}
 	}
-	n := len(l.tokens)
+	n := len(l.Tokens)
 	switch {
 	case n == 0:
 		return &InputError{Field: "prompt", Problem: "is empty"}
 	case n >= e.cfg.Context:
 		return &ContextError{Tokens: n, Context: e.cfg.Context}
 	}
-	s.tokens, s.ends, s.prompt, s.promptEnd = l.tokens, l.ends, n, l.ends[n-1]
+	s.tokens, s.ends, s.prompt, s.promptEnd = l.Tokens, l.Ends, n, l.Ends[n-1]
 	s.keys = s.scope.Chain(s.tokens, kv.BlockTokens)
 	s.sampler, s.stopper, s.text = sample.New(s.req.Sampling), sample.NewStopper(s.req.Stop), e.tok.NewStream()
 	return e.bound(s)
+}
+
+// resolve turns a request's text into ids.
+func (e *Engine) resolve(r Request, own []lineage.Lineage) (lineage.Lineage, error) {
+	if err := e.fault(FaultEncode); err != nil {
+		return lineage.Lineage{}, err
+	}
+	l, err := lineage.Resolve(e.tok, r.Text, append(own, e.table.remembered(r.Namespace)...), e.cfg.Context)
+	var long *lineage.TooLongError
+	switch {
+	case errors.As(err, &long):
+		err = &ContextError{Tokens: long.AtLeast, Context: e.cfg.Context, AtLeast: true}
+	case err != nil:
+		err = &InputError{Field: "messages", Problem: err.Error()}
+	}
+	return l, err
 }
 
 // bound sets where the turn ends at the latest: max_tokens, the context, and

@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"mneme/internal/kv"
+	"mneme/internal/lineage"
 	"mneme/internal/store"
 	"mneme/internal/token"
 )
@@ -109,7 +110,7 @@ func (e *Engine) complete(s *sequence) {
 }
 
 func (e *Engine) settle(s *sequence, blocks *kv.AgentBlocks) {
-	e.table.remember(s.scope.Namespace, lineage{s.tokens, s.ends})
+	e.table.remember(s.scope.Namespace, lineage.Lineage{Tokens: s.tokens, Ends: s.ends})
 	result := Completed{Finish: s.finish, Usage: s.usage(), Start: s.start, TimeToFirst: s.first}
 	if s.agent == nil {
 		blocks.Release()
@@ -153,7 +154,7 @@ func (e *Engine) publish(s *sequence, blocks *kv.AgentBlocks) (turn int, err err
 func (e *Engine) nextManifest(s *sequence, m store.Manifest, blocks *kv.AgentBlocks) store.Manifest {
 	now := e.now()
 	u := s.usage()
-	turns := e.keptTurns(m, lineage{s.tokens[:s.prompt], s.ends[:s.prompt]})
+	turns := e.keptTurns(m, lineage.Lineage{Tokens: s.tokens[:s.prompt], Ends: s.ends[:s.prompt]})
 	m.Turns = append(turns, store.Turn{
 		Turn: len(turns) + 1, Tokens: len(s.tokens), Prompt: u.Prompt, Cached: u.Cached, Completion: u.Completion,
 		Finish: string(s.finish), TextEnd: min(s.promptEnd+s.emitted, s.ends[len(s.ends)-1]), Created: now,
@@ -166,35 +167,13 @@ func (e *Engine) nextManifest(s *sequence, m store.Manifest, blocks *kv.AgentBlo
 
 // keptTurns are the turns whose visible text the new prompt still begins with; a
 // request that rolled the agent back leaves later ones out.
-func (e *Engine) keptTurns(m store.Manifest, prompt lineage) []store.Turn {
-	common := e.commonText(lineage{m.Tokens, m.Ends}, prompt)
+func (e *Engine) keptTurns(m store.Manifest, prompt lineage.Lineage) []store.Turn {
+	common := lineage.CommonText(e.tok, lineage.Lineage{Tokens: m.Tokens, Ends: m.Ends}, prompt)
 	n := 0
 	for n < len(m.Turns) && m.Turns[n].TextEnd <= common {
 		n++
 	}
 	return append([]store.Turn(nil), m.Turns[:n]...)
-}
-
-// commonText is the length in bytes of the text two lineages begin with alike.
-func (e *Engine) commonText(a, b lineage) int {
-	n := commonPrefix(a.tokens, b.tokens)
-	at := 0
-	if n > 0 {
-		at = a.ends[n-1]
-	}
-	x, y := token.ValidText(e.tok.Decode(a.tokens[n:])), token.ValidText(e.tok.Decode(b.tokens[n:]))
-	for i := 0; i < len(x) && i < len(y) && x[i] == y[i]; i++ {
-		at++
-	}
-	return at
-}
-
-func commonPrefix(a, b []token.ID) int {
-	n := 0
-	for n < len(a) && n < len(b) && a[n] == b[n] {
-		n++
-	}
-	return n
 }
 
 // persist hands a block that was just sealed to the write-behind.

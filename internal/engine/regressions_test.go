@@ -327,26 +327,6 @@ func TestStalledOverfillsTheBatch(t *testing.T) {
 	}
 }
 
-// A lineage that shares nothing but the BOS token adds it a second time.
-func TestSecondBOS(t *testing.T) {
-	vocab, err := token.FromMetadata(openModelFile(t, rigOptions{}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	vocab.AddBOS, vocab.BOS = true, 257
-	tok, err := token.New(vocab)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := &Engine{tok: tok, cfg: Config{Context: 100}}
-	first, _ := e.resolve("one thing", nil)
-	alone, _ := e.resolve("another", nil)
-	after, _ := e.resolve("another", []lineage{first})
-	if len(after.tokens) != len(alone.tokens) {
-		t.Errorf("ids of one text: %v, after another turn %v", alone.tokens, after.tokens)
-	}
-}
-
 // A decode step should allocate nothing.
 func TestDecodeAllocations(t *testing.T) {
 	var before, after runtime.MemStats

@@ -3,7 +3,6 @@ package kv
 import (
 	"fmt"
 	"math/bits"
-	"sync"
 
 	"mneme/internal/arena"
 	"mneme/internal/quant"
@@ -82,7 +81,7 @@ type Pool struct {
 	region *arena.Region
 	mem    []byte
 
-	mu sync.Mutex
+	mu mutex
 	layout
 	hits, evicts int64
 }

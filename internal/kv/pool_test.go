@@ -286,7 +286,7 @@ func TestConcurrentAllocation(t *testing.T) {
 	var workers sync.WaitGroup
 	for w := range 10 {
 		workers.Go(func() {
-			for round := range 100 {
+			for round := range 1000 {
 				g := newGrowing(t, p)
 				r, ok := p.Allocate(NeedFor(200))
 				if !ok {

@@ -1,0 +1,5 @@
+//go:build !soak
+
+package engine
+
+const soak = false
