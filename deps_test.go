@@ -44,6 +44,7 @@ var floors = map[string]int{
 	"internal/chat":         0,
 	"internal/quant":        0,
 	"internal/sample":       0,
+	"internal/team":         0,
 	"internal/token":        0,
 	"internal/vfs":          0,
 }

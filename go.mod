@@ -5,6 +5,7 @@ go 1.26.8
 require (
 	github.com/ardanlabs/jinja v1.5.0
 	github.com/dlclark/regexp2/v2 v2.12.0
+	github.com/eliben/go-sentencepiece v0.7.0
 	github.com/gofrs/flock v0.13.1
 	github.com/gpustack/gguf-parser-go v0.28.1
 	github.com/knadh/koanf/parsers/yaml v1.1.1

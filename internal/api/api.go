@@ -59,6 +59,10 @@ type Options struct {
 	Aliases   []string         // further names a request may give the model
 	Clock     func() time.Time // default: time.Now
 	NewID     func() string    // the random part of ids; default: 24 hex digits
+
+	// BodyPatience is how long nothing of a body may come before the connection
+	// is closed; default 30 seconds.
+	BodyPatience time.Duration
 }
 
 // VersionInfo says which build this is.
@@ -67,7 +71,10 @@ type VersionInfo struct {
 	Commit  string // it was built from; "" when unknown
 }
 
-const defaultBodyLimit = 32 << 20
+const (
+	defaultBodyLimit    = 32 << 20
+	defaultBodyPatience = 30 * time.Second
+)
 
 func (o Options) withDefaults() Options {
 	if o.Log == nil {
@@ -75,6 +82,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.BodyLimit <= 0 {
 		o.BodyLimit = defaultBodyLimit
+	}
+	if o.BodyPatience <= 0 {
+		o.BodyPatience = defaultBodyPatience
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now

@@ -70,7 +70,8 @@ func TestBadChats(t *testing.T) {
 
 		{with(`"max_tokens":0`), "max_tokens must be a whole number from 1 to 2147483647, not 0", "max_tokens"},
 		{with(`"max_tokens":5,"max_completion_tokens":6`), "differ", "max_tokens"},
-		{with(`"top_p":0`), "top_p: 0 is not above 0", "top_p"},
+		{with(`"top_p":1.5`), "top_p must be a number from 0 to 1, not 1.5", "top_p"},
+		{with(`"top_k":-2`), "top_k must be a whole number from -1 to 2147483647, not -2", "top_k"},
 		{with(`"repetition_penalty":0`), "repetition_penalty: 0 is not above 0", "repetition_penalty"},
 		{with(`"top_k":1.5`), "top_k must be a whole number", "top_k"},
 		{with(`"seed":1.5`), "seed must be a whole number", "seed"},
@@ -110,7 +111,7 @@ func TestBadNumbers(t *testing.T) {
 	} {
 		values := bad
 		switch field {
-		case "presence_penalty", "frequency_penalty", "seed", "logit_bias.5": // may be negative
+		case "presence_penalty", "frequency_penalty", "seed", "logit_bias.5", "top_k": // may be negative
 		default:
 			values = append([]string{`-1`}, bad...)
 		}
@@ -129,6 +130,28 @@ func TestBadNumbers(t *testing.T) {
 		t.Errorf("%d bad requests reached the engine", len(b.fake.requests))
 	}
 	b.alive()
+}
+
+// What common clients send for "keep the likeliest only" and "keep all".
+func TestEndsOfTheFilters(t *testing.T) {
+	b := newBench(t)
+	if got := b.chat(with(`"top_p":0,"top_k":-1`)); got.status != 200 {
+		t.Fatalf("%d %s", got.status, got.body)
+	}
+	if p := b.fake.requests[0].Sampling; p.TopP != 0 || p.TopK != -1 {
+		t.Errorf("the engine got %+v", p)
+	}
+}
+
+// Half of a surrogate pair is a character as the JSON reader writes it, U+FFFD.
+func TestLoneSurrogates(t *testing.T) {
+	b := newBench(t)
+	if got := b.chat(saying(`{"role":"user","content":"a\ud800b"}`)); got.status != 200 {
+		t.Fatalf("%d %s", got.status, got.body)
+	}
+	if text := b.fake.requests[0].Text; !strings.Contains(text, "\na\ufffdb<|im_end|>") {
+		t.Errorf("the prompt is %q", text)
+	}
 }
 
 // max_tokens beyond any room is not an error; the engine clamps it.
@@ -174,6 +197,19 @@ func TestBadAgentIDs(t *testing.T) {
 			t.Errorf("X-Agent-ID %.20q: %d %s", id, got.status, got.body)
 		}
 	}
+	for _, id := range []string{".", ".."} {
+		for where, got := range map[string]reply{
+			"X-Agent-ID": b.chat(`{`+hi+`}`, "X-Agent-ID: "+id), "id": b.do("POST", "/v1/agents", `{"id":"`+id+`"}`),
+		} {
+			if message, param, _ := b.error(got); got.status != 400 || param != where || !strings.Contains(message, `must not be "`+id+`"`) {
+				t.Errorf("%s %q: %d %s", where, id, got.status, got.body)
+			}
+		}
+	}
+	if got := b.chat(`{`+hi+`}`, "X-Agent-ID: ..."); got.status != 200 {
+		t.Errorf("three dots: %d %s", got.status, got.body)
+	}
+	b.fake.requests = nil
 	if got := b.chat(`{`+hi+`}`, "X-Agent-ID: a", "X-Agent-ID: b"); got.status != 400 || !strings.Contains(got.body, "given 2 times") {
 		t.Errorf("two agents: %d %s", got.status, got.body)
 	}

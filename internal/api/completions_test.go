@@ -223,7 +223,7 @@ func TestPublishFails(t *testing.T) {
 	if log := b.log.String(); strings.Count(log, `publish_error="no space on /dev/sda1"`) != 2 {
 		t.Errorf("the log does not say why: %s", log)
 	}
-	b.want(b.do("POST", "/v1/agents/ada/evict", ""), 409, `{"error":{"message":"the agent's last turn is not on disk","type":"invalid_request_error","param":null,"code":"agent_not_stored"}}`)
+	b.want(b.do("POST", "/v1/agents/ada/evict", ""), 409, `{"error":{"message":"the last turn of agent ada is not on disk","type":"invalid_request_error","param":null,"code":"agent_not_stored"}}`)
 	b.fake.publish = nil
 	b.chat(`{`+hi+`}`, "X-Agent-ID: ada")
 	if got := b.do("POST", "/v1/agents/ada/evict", ""); got.status != 200 {

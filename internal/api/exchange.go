@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -47,6 +46,7 @@ func (s *Server) begin(r route, w http.ResponseWriter, request *http.Request) *e
 		id:     s.requestID(request),
 	}
 	w.Header().Set("X-Request-Id", x.id)
+	x.expectBody()
 	return x
 }
 
@@ -72,7 +72,7 @@ func (x *exchange) level() slog.Level {
 	switch {
 	case x.bug:
 		return slog.LevelError
-	case x.failure != nil && !x.gone && refusal(x.failure).Status == http.StatusInternalServerError:
+	case x.failure != nil && !x.gone && refusal(x.failure, x.agent).Status == http.StatusInternalServerError:
 		return slog.LevelError
 	case x.done != nil && x.done.PublishErr != nil:
 		return slog.LevelError
@@ -132,11 +132,11 @@ func (x *exchange) completed(done engine.Completed) {
 // fail answers with err, in the form the answer has already taken.
 func (x *exchange) fail(err error) {
 	x.failure = err
-	if x.r.Context().Err() != nil || errors.Is(err, errGone) {
+	e := refusal(err, x.agent)
+	if x.deserted(err, e) {
 		x.leave()
 		return
 	}
-	e := refusal(err)
 	if e.Status == http.StatusInternalServerError {
 		e.Message += "; the server's log says more about request " + x.id
 	}
@@ -146,6 +146,12 @@ func (x *exchange) fail(err error) {
 	case x.events != nil:
 		_ = x.events.send(e.Body()) // nobody else is there to be told
 	}
+}
+
+// deserted says whether nobody waits for the answer. A body that stops coming
+// ends the request's context too, but its client may listen.
+func (x *exchange) deserted(err error, e *openai.Error) bool {
+	return errors.Is(err, errGone) || x.r.Context().Err() != nil && e.Status != http.StatusRequestTimeout
 }
 
 // leave ends the exchange of a client that does not listen any more; should
@@ -198,33 +204,6 @@ func (b *lineBuffer) Write(p []byte) (int, error) {
 }
 
 func (b lineBuffer) line() []byte { return b[:len(b)-1] }
-
-// body reads the request's body within the limit. Its Content-Type is not
-// looked at: curl -d names a form.
-func (x *exchange) body() ([]byte, error) {
-	limit := x.server.options.BodyLimit
-	if x.r.ContentLength > limit {
-		return nil, tooLarge(limit)
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(x.w.ResponseWriter, x.r.Body, limit))
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return nil, tooLarge(limit)
-	case err != nil:
-		return nil, openai.Invalid("", "the body ended before it was read: %v", err)
-	}
-	return body, nil
-}
-
-func tooLarge(limit int64) error {
-	return &openai.Error{
-		Status:  http.StatusRequestEntityTooLarge,
-		Message: fmt.Sprintf("the body is larger than the limit of %d bytes", limit),
-		Type:    openai.TypeInvalid,
-		Code:    "body_too_large",
-	}
-}
 
 // object reads the body as a JSON object with none but the known members.
 func (x *exchange) object(known ...string) (*openai.Object, error) {

@@ -24,6 +24,7 @@ import (
 	"mneme/internal/kv"
 	"mneme/internal/quant"
 	"mneme/internal/sample"
+	"mneme/internal/store"
 	"mneme/internal/token"
 )
 
@@ -326,7 +327,7 @@ var compiled = sync.OnceValue(func() *chat.Template {
 
 func (f *fake) Stats() engine.Stats {
 	return engine.Stats{
-		Running: 2, Waiting: 1, StoreErrors: 3,
+		Running: 2, Waiting: 1, StoreErrors: 3, Preempted: 5, Store: store.Stats{Quarantined: 4},
 		Pool: kv.Stats{TotalBytes: 10_000, UnusedBytes: 2_000, Classes: []kv.ClassStats{
 			{Group: 0, Form: quant.KVF16, BlockBytes: 400, Total: 4, Free: 1, Reserved: 1, Held: 2},
 			{Group: 0, Form: quant.KVQ4, BlockBytes: 100, Total: 40, Free: 10, Held: 20, Cached: 10},

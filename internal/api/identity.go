@@ -39,8 +39,11 @@ func (x *exchange) pathAgent() error { return x.setAgent(x.r.PathValue("id"), "i
 
 // setAgent checks a name that stood in param and has the answer carry it.
 func (x *exchange) setAgent(id, param string) error {
-	if !isName(id, maxAgentID) {
+	switch {
+	case !isName(id, maxAgentID):
 		return openai.Invalid(param, "%s must be 1 to %d characters of A-Z a-z 0-9 . _ : -, not %q", param, maxAgentID, clip(id))
+	case id == "." || id == "..":
+		return openai.Invalid(param, "%s must not be %q: in a URL that is no name", param, id)
 	}
 	x.agent = id
 	x.w.Header().Set(agentHeader, id)

@@ -71,7 +71,6 @@ type gauges struct{ server *Server }
 var (
 	descRunning = newDesc("mneme_requests_running", "Turns in the batch.")
 	descWaiting = newDesc("mneme_requests_waiting", "Turns that wait for admission.")
-	descErrors  = newDesc("mneme_store_errors_total", "Failed reads and writes of the store.")
 	descBlocks  = newDesc("mneme_pool_blocks", "KV blocks in memory by stored form and state.", "form", "state")
 	descBytes   = newDesc("mneme_pool_bytes", "Bytes of the pool by stored form and state; all together are its budget.", "form", "state")
 )
@@ -80,10 +79,24 @@ func newDesc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(name, help, labels, nil)
 }
 
+// counts are those that the engine and its store keep since the start.
+var counts = []struct {
+	desc  *prometheus.Desc
+	value func(engine.Stats) int64
+}{
+	{newDesc("mneme_store_errors_total", "Failed reads and writes of the store."), func(s engine.Stats) int64 { return s.StoreErrors }},
+	{newDesc("mneme_store_quarantined_total", "Blocks on disk that were found damaged and set aside."), func(s engine.Stats) int64 { return s.Store.Quarantined }},
+	{newDesc("mneme_turns_preempted_total", "Turns that gave their blocks back and began again."), func(s engine.Stats) int64 { return s.Preempted }},
+	{newDesc("mneme_sequences_surplus_total", "Ends of sequences that did not run; always 0, or a defect."), func(s engine.Stats) int64 { return s.Surplus }},
+}
+
 // Describe implements prometheus.Collector.
 func (g gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descRunning, descWaiting, descErrors, descBlocks, descBytes} {
+	for _, d := range []*prometheus.Desc{descRunning, descWaiting, descBlocks, descBytes} {
 		ch <- d
+	}
+	for _, c := range counts {
+		ch <- c.desc
 	}
 }
 
@@ -96,7 +109,9 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 	stats := e.Stats()
 	ch <- gauge(descRunning, int64(stats.Running))
 	ch <- gauge(descWaiting, int64(stats.Waiting))
-	ch <- prometheus.MustNewConstMetric(descErrors, prometheus.CounterValue, float64(stats.StoreErrors))
+	for _, c := range counts {
+		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.CounterValue, float64(c.value(stats)))
+	}
 	collectPool(ch, stats.Pool)
 }
 

@@ -17,14 +17,17 @@ var (
 	errGone = errors.New("client gone")
 )
 
-// refusal is err as the outside may see it. What we do not know by name is a
-// 500 without details; the log has them.
-func refusal(err error) *openai.Error {
+// refusal is err, about the agent if there is one, as the outside may see it.
+// What we do not know by name is a 500 without details; the log has them.
+func refusal(err error, agent string) *openai.Error {
 	var known *openai.Error
 	if errors.As(err, &known) {
 		return known
 	}
 	if e := badRequest(err); e != nil {
+		return e
+	}
+	if e := agentRefusal(err, agent); e != nil {
 		return e
 	}
 	for _, s := range states {
@@ -35,7 +38,17 @@ func refusal(err error) *openai.Error {
 	return &openai.Error{Status: http.StatusInternalServerError, Message: "internal error", Type: openai.TypeServer, Code: "internal_error"}
 }
 
-// states are the errors that name a state of the server or of an agent.
+// agentRefusal is err as a state of an agent, or nil when it is none.
+func agentRefusal(err error, id string) *openai.Error {
+	for _, s := range agentStates {
+		if errors.Is(err, s.err) {
+			return &openai.Error{Status: s.status, Message: fmt.Sprintf(s.message, id), Type: openai.TypeInvalid, Code: s.code}
+		}
+	}
+	return nil
+}
+
+// states are the errors that name a state of the server.
 var states = []struct {
 	err    error
 	status int
@@ -45,11 +58,20 @@ var states = []struct {
 	{errLoading, http.StatusServiceUnavailable, openai.TypeServer, "loading"},
 	{engine.ErrDraining, http.StatusServiceUnavailable, openai.TypeServer, "draining"},
 	{engine.ErrQueueFull, http.StatusTooManyRequests, openai.TypeRateLimit, "queue_full"},
-	{engine.ErrNoAgent, http.StatusNotFound, openai.TypeInvalid, "agent_not_found"},
-	{engine.ErrAgentExists, http.StatusConflict, openai.TypeInvalid, "agent_exists"},
-	{engine.ErrAgentBusy, http.StatusConflict, openai.TypeInvalid, "agent_busy"},
-	{engine.ErrOtherModel, http.StatusConflict, openai.TypeInvalid, "agent_of_other_model"},
-	{engine.ErrNotStored, http.StatusConflict, openai.TypeInvalid, "agent_not_stored"},
+}
+
+// agentStates are the errors that name a state of an agent; %s is its id.
+var agentStates = []struct {
+	err     error
+	status  int
+	code    string
+	message string
+}{
+	{engine.ErrNoAgent, http.StatusNotFound, "agent_not_found", "no such agent: %s (an agent is there once its first turn has ended)"},
+	{engine.ErrAgentExists, http.StatusConflict, "agent_exists", "agent %s exists already"},
+	{engine.ErrAgentBusy, http.StatusConflict, "agent_busy", "agent %s has a turn running"},
+	{engine.ErrOtherModel, http.StatusConflict, "agent_of_other_model", "agent %s belongs to another model"},
+	{engine.ErrNotStored, http.StatusConflict, "agent_not_stored", "the last turn of agent %s is not on disk"},
 }
 
 // badRequest is err as a 400, or nil when it is none.

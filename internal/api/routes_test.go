@@ -92,7 +92,7 @@ func TestAgentsLife(t *testing.T) {
 	if got := b.do("DELETE", "/v1/agents/ada", ""); got.status != 204 || got.body != "" {
 		t.Errorf("delete: %d %q", got.status, got.body)
 	}
-	b.want(b.get("/v1/agents/ada"), 404, `{"error":{"message":"no such agent","type":"invalid_request_error","param":null,"code":"agent_not_found"}}`)
+	b.want(b.get("/v1/agents/ada"), 404, `{"error":{"message":"no such agent: ada (an agent is there once its first turn has ended)","type":"invalid_request_error","param":null,"code":"agent_not_found"}}`)
 }
 
 func TestAgentErrors(t *testing.T) {
@@ -103,17 +103,17 @@ func TestAgentErrors(t *testing.T) {
 		status             int
 		say                string
 	}{
-		{"POST", "/v1/agents", `{"id":"ada"}`, 409, "agent exists"},
+		{"POST", "/v1/agents", `{"id":"ada"}`, 409, "agent ada exists already"},
 		{"POST", "/v1/agents", `{}`, 400, "id is required"},
 		{"POST", "/v1/agents", `{"id":7}`, 400, "id must be a string"},
 		{"POST", "/v1/agents", `{"id":""}`, 400, "id must be 1 to 256 characters"},
 		{"POST", "/v1/agents", `{"id":"a/b"}`, 400, `not \"a/b\"`},
 		{"POST", "/v1/agents", `{"id":"b","tier":"hot"}`, 400, "tier is not a known field"},
-		{"GET", "/v1/agents/b", "", 404, "no such agent"},
+		{"GET", "/v1/agents/b", "", 404, "no such agent: b "},
 		{"GET", "/v1/agents/a%20b", "", 400, "id must be 1 to 256 characters"},
-		{"DELETE", "/v1/agents/b", "", 404, "no such agent"},
-		{"GET", "/v1/agents/b/turns", "", 404, "no such agent"},
-		{"POST", "/v1/agents/b/evict", "", 404, "no such agent"},
+		{"DELETE", "/v1/agents/b", "", 404, "no such agent: b "},
+		{"GET", "/v1/agents/b/turns", "", 404, "no such agent: b "},
+		{"POST", "/v1/agents/b/evict", "", 404, "no such agent: b "},
 		{"POST", "/v1/agents/ada/fork", `{"id":"b"}`, 404, "there is no /v1/agents/ada/fork"},
 	} {
 		if got := b.do(c.method, c.path, c.body); got.status != c.status || !strings.Contains(got.body, c.say) {
@@ -206,6 +206,9 @@ func TestMetrics(t *testing.T) {
 		`mneme_requests_running 2`,
 		`mneme_requests_waiting 1`,
 		`mneme_store_errors_total 3`,
+		`mneme_store_quarantined_total 4`,
+		`mneme_turns_preempted_total 5`,
+		`mneme_sequences_surplus_total 0`,
 		`mneme_pool_blocks{form="f16",state="held"} 2`,
 		`mneme_pool_blocks{form="q4",state="free"} 10`,
 		`mneme_pool_blocks{form="q4",state="reserved"} 0`,

@@ -120,7 +120,7 @@ func (f *fake) remember(agent string, messages []message, answer int) (prompt, c
 
 func small() Options {
 	o := DefaultOptions()
-	o.Lengths, o.Rounds, o.Seed, o.Limit = []int{100, 200, 5000}, 2, 7, time.Minute
+	o.Lengths, o.Rounds, o.Seed, o.Patience = []int{100, 200, 5000}, 2, 7, time.Minute
 	return o
 }
 
@@ -268,11 +268,11 @@ func TestBrokenStreams(t *testing.T) {
 		{token + `data: {"error":{"message":"out of room"}}` + "\n\n", "out of room"},
 		{"data: {\n\n", "stream event"},
 	} {
-		if _, err := readStream(strings.NewReader(c.stream), time.Now()); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := readStream(strings.NewReader(c.stream), time.Now(), func() {}); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: %v, want %q", c.stream, err, c.want)
 		}
 	}
-	if a, err := readStream(strings.NewReader(token+usage+"data: [DONE]\n\n"), time.Now()); err != nil || a.Text != "a" || a.Prompt != 5 {
+	if a, err := readStream(strings.NewReader(token+usage+"data: [DONE]\n\n"), time.Now(), func() {}); err != nil || a.Text != "a" || a.Prompt != 5 {
 		t.Errorf("a good stream: %+v, %v", a, err)
 	}
 }
@@ -286,3 +286,34 @@ func TestSpawnOfWhatDoesNotServe(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A server that is slow but says so is waited for, longer than the patience; one
+// that says nothing is not.
+func TestSlowIsNotSilent(t *testing.T) {
+	const patience, pings = 250 * time.Millisecond, 10
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for range pings {
+			time.Sleep(patience / 5)
+			if r.Header.Get("X-Agent-ID") == "slow" {
+				fmt.Fprint(w, ": ping\n\n")
+				w.(http.Flusher).Flush()
+			}
+		}
+		fmt.Fprint(w, `data: {"choices":[{"delta":{"content":"a"},"token_ids":[1]}],"usage":{"prompt_tokens":5,"completion_tokens":1}}`+"\n\ndata: [DONE]\n\n")
+	}))
+	defer s.Close()
+	c := newClient(s.URL, patience)
+	if a, err := c.chat(context.Background(), chat{Agent: "slow"}); err != nil || a.Text != "a" {
+		t.Errorf("slow: %+v, %v", a, err)
+	}
+	for _, err := range []error{
+		second(c.chat(context.Background(), chat{Agent: "silent"})),
+		c.get(context.Background(), "/v1/models", nil),
+	} {
+		if err == nil || err.Error() != "the server has said nothing for 250ms" {
+			t.Errorf("silent: %v", err)
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }

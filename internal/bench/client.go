@@ -3,6 +3,7 @@ package bench
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,14 +14,39 @@ import (
 	"time"
 )
 
-// client speaks the server's HTTP.
+// client speaks the server's HTTP. It waits as long as the server says
+// something, be it that it is still there.
 type client struct {
-	base string
-	http *http.Client
+	base     string
+	patience time.Duration // with silence
+	http     *http.Client
 }
 
-func newClient(base string) *client {
-	return &client{base: base, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
+func newClient(base string, patience time.Duration) *client {
+	return &client{base: base, patience: patience, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
+}
+
+// listen ends a context when heard has not been called for the client's
+// patience.
+func (c *client) listen(ctx context.Context) (_ context.Context, heard func(), stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(c.patience, func() { cancel(fmt.Errorf("the server has said nothing for %v", c.patience)) })
+	return ctx, func() { timer.Reset(c.patience) }, func() { timer.Stop(); cancel(nil) }
+}
+
+// status asks for a path and says how the answer begins.
+func (c *client) status(ctx context.Context, path string) (int, error) {
+	ctx, _, stop := c.listen(ctx)
+	defer stop()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	return resp.StatusCode, resp.Body.Close()
 }
 
 // Server is what a server says of itself.
@@ -91,6 +117,8 @@ func (c *client) post(ctx context.Context, path string, body, answer any) error 
 
 // exchange sends a request and decodes the answer; answer may be nil.
 func (c *client) exchange(ctx context.Context, method, path string, body []byte, answer any) error {
+	ctx, _, stop := c.listen(ctx)
+	defer stop()
 	resp, err := c.send(ctx, method, path, "", body)
 	if err != nil {
 		return err
@@ -117,7 +145,7 @@ func (c *client) send(ctx context.Context, method, path, agent string, body []by
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, cmp.Or(context.Cause(ctx), err)
 	}
 	if resp.StatusCode >= 300 {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
@@ -176,22 +204,30 @@ func (c *client) chat(ctx context.Context, q chat) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	ctx, heard, stop := c.listen(ctx)
+	defer stop()
 	start := time.Now()
 	resp, err := c.send(ctx, http.MethodPost, "/v1/chat/completions", q.Agent, body)
 	if err != nil {
 		return answer{}, err
 	}
 	defer resp.Body.Close()
-	return readStream(resp.Body, start)
+	a, err := readStream(resp.Body, start, heard)
+	if err != nil {
+		err = cmp.Or(context.Cause(ctx), err)
+	}
+	return a, err
 }
 
-// readStream collects a stream of events up to its [DONE].
-func readStream(body io.Reader, start time.Time) (answer, error) {
+// readStream collects a stream of events up to its [DONE]. heard is told of
+// every line, also of those that only say that the server is still there.
+func readStream(body io.Reader, start time.Time, heard func()) (answer, error) {
 	var a answer
 	var text strings.Builder
 	lines := bufio.NewScanner(body)
 	lines.Buffer(nil, 4<<20)
 	for lines.Scan() {
+		heard()
 		data, ok := strings.CutPrefix(lines.Text(), "data: ")
 		if !ok {
 			continue

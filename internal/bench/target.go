@@ -13,11 +13,12 @@ import (
 	"time"
 )
 
-// readyLimit is how long a server may take to load its model, and to fetch it.
-const readyLimit = 5 * time.Minute
+// answerPatience is how long a server may not answer at all. To fetch and load
+// its model it may take any time.
+const answerPatience = 5 * time.Minute
 
 // Running is a server that somebody else has started.
-func Running(url string) Target { return &running{newClient(url)} }
+func Running(url string) Target { return &running{newClient(url, answerPatience)} }
 
 type running struct{ client *client }
 
@@ -102,13 +103,18 @@ func (s *spawned) start(ctx context.Context) error {
 	return s.ready(ctx)
 }
 
+// ready waits as long as the process lives and answers.
 func (s *spawned) ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, readyLimit)
-	defer cancel()
-	client := newClient(s.URL())
+	client, heard := newClient(s.URL(), answerPatience), time.Now()
 	for {
-		if client.exchange(ctx, http.MethodGet, "/readyz", nil, nil) == nil {
+		status, err := client.status(ctx, "/readyz")
+		switch {
+		case status == http.StatusOK:
 			return nil
+		case err == nil:
+			heard = time.Now()
+		case time.Since(heard) > answerPatience:
+			return fmt.Errorf("the server did not answer: %w; it said:\n%s", err, s.said())
 		}
 		select {
 		case err := <-s.ended:

@@ -48,7 +48,7 @@ func TestAgents(t *testing.T) {
 		{line: "agents evict ada", call: "POST /v1/agents/ada/evict"},
 		{line: "agents rm ada", call: "DELETE /v1/agents/ada"},
 		{line: "agents show bob", call: "GET /v1/agents/bob", err: "mneme agents show: no such agent: bob (404 Not Found)\n"},
-		{line: "agents rm a/b", call: "DELETE /v1/agents/a/b", err: "mneme agents rm: no such agent: bob (404 Not Found)\n"},
+		{line: "agents rm b:c", call: "DELETE /v1/agents/b:c", err: "mneme agents rm: no such agent: bob (404 Not Found)\n"},
 	} {
 		*calls = nil
 		code := s.run(strings.Fields(c.line)...)
@@ -59,6 +59,54 @@ func TestAgents(t *testing.T) {
 			t.Errorf("%s called %q, want %q", c.line, *calls, c.call)
 		}
 	}
+}
+
+// A long name does not widen every row; --json has it all.
+func TestLongAgents(t *testing.T) {
+	long := strings.Repeat("a", 39) + strings.Repeat("b", 217)
+	addr := answering(t, http.StatusOK, `{"object":"list","data":[{"id":"ada","object":"agent"},{"id":"`+long+`","object":"agent"}]}`)
+	s := newStage(t)
+	if code := s.run("agents", "ls", "--addr", addr); code != exitDone || !strings.Contains(s.out.String(), "\n"+long[:39]+"…  0 ") || !strings.Contains(s.out.String(), "\nada"+strings.Repeat(" ", 39)+"0 ") {
+		t.Errorf("exit %d:\n%s", code, &s.out)
+	}
+	if code := s.run("agents", "ls", "--addr", addr, "--json"); code != exitDone || !strings.Contains(s.out.String(), long) {
+		t.Errorf("exit %d:\n%s", code, &s.out)
+	}
+}
+
+// What is no agent is not printed as one: another resource, another server, a
+// way to somewhere else.
+func TestNoEmptyAgents(t *testing.T) {
+	for _, c := range []struct {
+		status     int
+		body, want string
+	}{
+		{200, `{"object":"list","data":[]}`, `server's answer is "list", want "agent"`},
+		{200, `{}`, `server's answer is "", want "agent"`},
+		{200, `<html>`, "server's answer: invalid character"},
+		{301, "", "server answered 301 Moved Permanently"},
+	} {
+		s := newStage(t, "MNEME_ADDR="+answering(t, c.status, c.body))
+		for _, line := range []string{"agents show ada", "agents show ada --json"} {
+			if code := s.run(strings.Fields(line)...); code != exitFailed || s.out.Len() > 0 || !strings.Contains(s.err.String(), c.want) {
+				t.Errorf("%d %s, %s: exit %d, %q, %q; want %q", c.status, c.body, line, code, &s.out, &s.err, c.want)
+			}
+		}
+		if code := s.run("agents", "rm", "ada"); (code == exitDone) != (c.status == 200) {
+			t.Errorf("%d, rm: exit %d", c.status, code)
+		}
+	}
+}
+
+// answering is a server that says the same to everybody.
+func answering(t *testing.T, status int, body string) (addr string) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Location", "/v1/agents")
+		w.WriteHeader(status)
+		w.Write([]byte(body))
+	}))
+	t.Cleanup(s.Close)
+	return strings.TrimPrefix(s.URL, "http://")
 }
 
 func TestAgentsAsJSON(t *testing.T) {

@@ -24,7 +24,7 @@ type benchCommand struct {
 
 func newBench(w World) *cobra.Command {
 	o := bench.DefaultOptions()
-	b := &benchCommand{world: w, lengths: o.Lengths, rounds: value.Count(o.Rounds)}
+	b := &benchCommand{world: w, lengths: o.Lengths, rounds: value.Within(o.Rounds, 1, bench.MaxRounds)}
 	cmd := &cobra.Command{
 		Use:   "bench --addr host:port | --spawn [-- serve flags]",
 		Short: "Measure a server from outside: first token, tokens per second, common beginnings",
@@ -46,7 +46,7 @@ func newBench(w World) *cobra.Command {
 
 func (b *benchCommand) run(ctx context.Context, serveArgs []string) error {
 	o := bench.DefaultOptions()
-	o.Lengths, o.Rounds, o.Progress = b.lengths, int(b.rounds), b.world.Err
+	o.Lengths, o.Rounds, o.Progress = b.lengths, b.rounds.Int(), b.world.Err
 	if err := o.Check(); err != nil {
 		return &usageError{err}
 	}

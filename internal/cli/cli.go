@@ -102,7 +102,21 @@ func newRoot(w World) *cobra.Command {
 		newServe(w), newRun(w), newPull(w), newList(w), newRemove(w),
 		newAgents(w), newBench(w), newDoctor(w), newVersion(w),
 	)
+	completeShells(root)
 	return root
+}
+
+// completeShells adds cobra's completion command, held to our rules of usage.
+func completeShells(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	cmd, _, err := root.Find([]string{"completion"})
+	if err != nil {
+		panic(fmt.Sprintf("cli: cobra has no completion command: %v", err))
+	}
+	cmd.Args, cmd.RunE, cmd.SuggestionsMinimumDistance = cobra.ArbitraryArgs, needCommand, 2
+	for _, shell := range cmd.Commands() {
+		shell.Args = exactly(0, "no arguments")
+	}
 }
 
 // needCommand answers a command that only has commands below it.

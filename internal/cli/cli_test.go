@@ -3,8 +3,10 @@ package cli
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -51,8 +53,17 @@ func TestWrongUsage(t *testing.T) {
 		{"serve --gap-target 100ms", "mneme serve: unknown flag: --gap-target"},
 		{"serve --kv-format q3", `mneme serve: invalid argument "q3" for "--kv-format" flag: must be one of q4, q8, f16`},
 		{"serve --kv-memory lots", `"lots" is no size; write 512MiB, 4GiB or 25%`},
-		{"serve --max-batch 0", "must be a whole number from 1"},
-		{"serve --context -5", "must be a whole number from 1"},
+		{"serve --max-batch 0", `invalid argument "0" for "--max-batch" flag: must be a whole number from 1 to 1024`},
+		{"serve --max-batch 1025", `invalid argument "1025" for "--max-batch" flag: must be a whole number from 1 to 1024`},
+		{"serve --step-tokens 65537", `invalid argument "65537" for "--step-tokens" flag: must be a whole number from 1 to 65536`},
+		{"serve --threads 0", `invalid argument "0" for "--threads" flag: must be a whole number from 1 to ` + fmt.Sprint(4*runtime.NumCPU())},
+		{"serve --threads 100000", `invalid argument "100000" for "--threads" flag: must be a whole number from 1 to ` + fmt.Sprint(4*runtime.NumCPU())},
+		{"serve --context -5", `invalid argument "-5" for "--context" flag: must be a whole number, 16 or more`},
+		{"serve --context 15", `invalid argument "15" for "--context" flag: must be a whole number, 16 or more`},
+		{"completion foo", `mneme completion: unknown command "foo"`},
+		{"completion bsh", `mneme completion: unknown command "bsh" (did you mean "bash"?)`},
+		{"completion", "mneme completion: which command? one of bash, fish, powershell, zsh"},
+		{"completion bash again", "mneme completion bash: takes no arguments, got 1 arguments"},
 		{"serve --addr 8080", "must be host:port"},
 		{"serve --addr localhost:70000", `port "70000" must be a number from 0 to 65535`},
 		{"serve smollm2", "mneme serve: takes no arguments, only flags, got 1 arguments"},
@@ -60,12 +71,15 @@ func TestWrongUsage(t *testing.T) {
 		{"pull", "mneme pull: takes a model, got 0 arguments"},
 		{"agents", "mneme agents: which command? one of evict, ls, rm, show, turns"},
 		{"agents fork ada", `mneme agents: unknown command "fork"`},
+		{"agents show ..", `mneme agents show: agent id "..": use 1 to 256 of A-Z a-z 0-9 . _ : -, and more than one or two dots`},
+		{"agents rm ../agents", `mneme agents rm: agent id "../agents": use 1 to 256`},
+		{"run --agent .", `mneme run: --agent ".": use 1 to 256`},
 		{"agents show", "mneme agents show: takes an agent id, got 0 arguments"},
 		{"bench", "mneme bench: give --addr of a running server, or --spawn"},
 		{"bench --spawn --addr localhost:1", "--addr and --spawn exclude each other"},
 		{"bench --spawn --lengths 5", "too short to measure"},
 		{"bench --spawn --lengths 500,x", "every entry must be a whole number"},
-		{"bench --spawn --rounds 99", "99 rounds: give 1 to 20"},
+		{"bench --spawn --rounds 99", `invalid argument "99" for "--rounds" flag: must be a whole number from 1 to 20`},
 		{"bench --addr localhost:1 -- --kv-format q8", "only go with --spawn"},
 	} {
 		code := s.run(strings.Fields(c.line)...)

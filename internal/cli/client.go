@@ -19,11 +19,26 @@ type client struct {
 }
 
 func newClient(a value.Address) *client {
-	return &client{base: a.URL(), http: &http.Client{Timeout: 2 * time.Minute}}
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // elsewhere is something else
+	return &client{base: a.URL(), http: &http.Client{Timeout: 2 * time.Minute, CheckRedirect: stay}}
+}
+
+// object is what every resource says that it is.
+type object struct {
+	Kind string `json:"object"`
+}
+
+func (o object) kind() string { return o.Kind }
+
+// list is a listing of resources.
+type list[T any] struct {
+	object
+	Data []T `json:"data"`
 }
 
 // agent is the server's view of one agent, as docs/API.md writes it.
 type agent struct {
+	object
 	ID     string `json:"id"`
 	Model  string `json:"model"`
 	Tokens int    `json:"tokens"`

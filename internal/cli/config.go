@@ -28,6 +28,7 @@ func envName(flag string) string {
 // of the environment, else of the configuration file; both use flags' names.
 func configure(w World, root, cmd *cobra.Command) error {
 	given := koanf.New(".")
+	warnOfVariables(w, root, cmd)
 	path, err := loadFile(w, root, cmd, given)
 	if err != nil {
 		return err
@@ -89,16 +90,16 @@ func loadFile(w World, root, cmd *cobra.Command, k *koanf.Koanf) (string, error)
 	if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
 		return path, usagef("configuration %s: %w", path, err)
 	}
-	known := knownKeys(root)
+	known := knownKeys(root) // one file serves all commands
 	for _, key := range k.Keys() {
 		if !slices.Contains(known, key) {
-			return path, usagef("configuration %s: unknown key %q; keys are the flags' names: %s", path, key, strings.Join(known, ", "))
+			return path, usagef("configuration %s: unknown key %q; keys of %s: %s", path, key, cmd.CommandPath(), strings.Join(knownKeys(cmd), ", "))
 		}
 	}
 	return path, nil
 }
 
-// knownKeys are the flags of all commands, sorted: one file serves them all.
+// knownKeys are the flags of a command and of those below it, sorted.
 func knownKeys(cmd *cobra.Command) []string {
 	var keys []string
 	flagsOf(cmd).VisitAll(func(f *pflag.Flag) { keys = append(keys, f.Name) })

@@ -63,11 +63,12 @@ func TestConfigFileByName(t *testing.T) {
 // A configuration that asks for something impossible says where it does.
 func TestBadConfiguration(t *testing.T) {
 	for _, c := range []struct{ file, variable, args, want string }{
-		{file: "max-batch: many", want: `config.yaml: max-batch: "many": must be a whole number`},
-		{file: "max-bath: 4", want: `config.yaml: unknown key "max-bath"; keys are the flags' names: addr,`},
+		{file: "max-batch: many", want: `config.yaml: max-batch: "many": must be a whole number from 1 to 1024`},
+		{file: "max-bath: 4", want: `config.yaml: unknown key "max-bath"; keys of mneme serve: addr, context, data, kv-format, kv-memory, log-format, max-batch, model, models, step-tokens, threads`},
 		{file: "kv:\n  memory: 4GiB", want: `unknown key "kv.memory"`},
 		{file: "max-batch: [", want: "config.yaml: "},
 		{file: "threads: 2", variable: "MNEME_THREADS=none", want: `MNEME_THREADS: "none": must be a whole number`},
+		{variable: "MNEME_STEP_TOKENS=0", want: `MNEME_STEP_TOKENS: "0": must be a whole number from 1 to 65536`},
 		{args: "--config /nowhere/config.yaml", want: "configuration /nowhere/config.yaml: open"},
 	} {
 		s := newStage(t, c.variable)
@@ -78,6 +79,20 @@ func TestBadConfiguration(t *testing.T) {
 		if code != exitUsage || !strings.Contains(s.err.String(), c.want) {
 			t.Errorf("%+v: exit %d, want %d and %q in\n%s", c, code, exitUsage, c.want, &s.err)
 		}
+	}
+}
+
+// A variable that is nearly one of ours was meant to be it; one of somebody
+// else, or an empty one, is no matter.
+func TestVariablesThatAreNearlyOurs(t *testing.T) {
+	s := newStage(t, "MNEME_KVMEMORY=1GiB", "MNEME_THREAD=2", "MNEME_MAX_BATCH=4", "MNEME_CRASH_AT=", "MNEME_KERNEL=generic", "MNEME_CONFG=", "MNEME_BENCH_RESULTS=x", "OTHER_ADDR=x")
+	if code := s.run("version"); code != exitDone {
+		t.Fatalf("exit %d: %s", code, &s.err)
+	}
+	want := "mneme version: warning: MNEME_KVMEMORY is not a variable of ours and does nothing; did you mean MNEME_KV_MEMORY?\n" +
+		"mneme version: warning: MNEME_THREAD is not a variable of ours and does nothing; did you mean MNEME_THREADS?\n"
+	if s.err.String() != want {
+		t.Errorf("it said\n%swant\n%s", &s.err, want)
 	}
 }
 

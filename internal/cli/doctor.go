@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,8 +16,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"mneme/internal/cli/machine"
 	"mneme/internal/cli/value"
-	"mneme/internal/gguf"
 	"mneme/internal/hub"
 	"mneme/internal/kv"
 	"mneme/internal/model"
@@ -72,8 +71,7 @@ func (d *doctorCommand) run(ctx context.Context) error {
 	}
 	say("processor", processor())
 	say("kernels", d.kernels())
-	free, v := memory()
-	say("memory", v)
+	say("memory", memory())
 	say("data", folder(d.engine.data))
 	say("models", folder(d.engine.models))
 	pip := pip(ctx)
@@ -81,7 +79,7 @@ func (d *doctorCommand) run(ctx context.Context) error {
 	config, v := d.model(pip.level == good)
 	say("model", v)
 	if config != nil {
-		d.agents(say, *config, free)
+		d.agents(say, *config)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -92,22 +90,13 @@ func (d *doctorCommand) run(ctx context.Context) error {
 	return nil
 }
 
-// processor names the CPU and the features that kernels ask for.
+// processor says what the CPU has of what kernels ask for.
 func processor() verdict {
-	name, features := "", []string(nil)
-	data, _ := os.ReadFile("/proc/cpuinfo")
-	for line := range bytes.Lines(data) {
-		key, value, _ := strings.Cut(string(line), ":")
-		switch strings.TrimSpace(key) {
-		case "model name":
-			name = strings.TrimSpace(value)
-		case "flags", "Features":
-			features = strings.Fields(value)
-		}
+	has := "nothing that kernels ask for"
+	if features := tensor.Features(); len(features) > 0 {
+		has = strings.Join(features, " ")
 	}
-	wanted := []string{"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "asimdhp", "asimddp", "i8mm"}
-	has := slices.DeleteFunc(wanted, func(f string) bool { return !slices.Contains(features, f) })
-	return verdict{good, fmt.Sprintf("%s %s, %d CPUs, %s", runtime.GOARCH, name, runtime.NumCPU(), strings.Join(has, " "))}
+	return verdict{good, fmt.Sprintf("%s, %d CPUs, %s", runtime.GOARCH, runtime.NumCPU(), has)}
 }
 
 func (d *doctorCommand) kernels() verdict {
@@ -126,12 +115,12 @@ func (d *doctorCommand) kernels() verdict {
 	return verdict{good, text}
 }
 
-func memory() (freeBytes int64, v verdict) {
-	free, err := freeMemory()
+func memory() verdict {
+	free, err := machine.FreeMemory()
 	if err != nil {
-		return 0, verdict{warn, err.Error() + "; give --kv-memory"}
+		return verdict{warn, err.Error() + "; give --kv-memory"}
 	}
-	return free, verdict{good, value.Bytes(free) + " free"}
+	return verdict{good, value.Bytes(free) + " free"}
 }
 
 // folder checks that files can be written there, or in the nearest folder
@@ -180,88 +169,62 @@ func pip(ctx context.Context) verdict {
 // model looks at the model file without loading it. The shape is nil when there
 // is none to read.
 func (d *doctorCommand) model(canFetch bool) (*model.Config, verdict) {
-	path, err := d.modelFile()
+	found, err := d.modelFile()
 	if err != nil {
 		return nil, verdict{bad, err.Error()}
 	}
-	if path == "" && canFetch {
+	if found.Path == "" && canFetch {
 		return nil, verdict{good, d.engine.model + " is not here yet; it is fetched at first use"}
 	}
-	if path == "" {
+	if found.Path == "" {
 		return nil, verdict{bad, d.engine.model + " is not here, and without pip it cannot be fetched"}
 	}
-	file, err := gguf.Open(path)
+	file, err := openModel(found)
 	if err != nil {
 		return nil, verdict{bad, err.Error()}
 	}
 	defer file.Close()
 	c, err := model.ReadConfig(file)
 	if err != nil {
-		return nil, verdict{bad, fmt.Sprintf("%s: %v", path, err)}
+		return nil, verdict{bad, fmt.Sprintf("%s: %v", found.Path, err)}
 	}
-	return &c, verdict{good, fmt.Sprintf("%s: %s, %d layers, context %d", path, c.Arch, c.Layers, c.Context)}
+	return &c, verdict{good, fmt.Sprintf("%s: %s, %d layers, context %d", found.Path, c.Arch, c.Layers, c.Context)}
 }
 
-// modelFile is where the model lies, "" when it has to be fetched first.
-func (d *doctorCommand) modelFile() (string, error) {
+// modelFile is the model as it lies here; without a path it has to be fetched
+// first.
+func (d *doctorCommand) modelFile() (hub.Model, error) {
 	here, err := hub.List(d.engine.models)
 	if err != nil {
-		return "", err
+		return hub.Model{}, err
 	}
 	for _, m := range here {
 		if m.Alias == d.engine.model {
-			return m.Path, nil
+			return m, nil
 		}
 	}
 	if slices.ContainsFunc(hub.Aliases(), func(a hub.Alias) bool { return a.Name == d.engine.model }) {
-		return "", nil
+		return hub.Model{}, nil
 	}
-	m, err := hub.Resolve(context.Background(), d.engine.model, hub.Options{Dir: d.engine.models})
-	return m.Path, err
+	return hub.Resolve(context.Background(), d.engine.model, hub.Options{Dir: d.engine.models})
 }
 
 // agents says how many conversations fit in memory, per KV format.
-func (d *doctorCommand) agents(say func(string, verdict), c model.Config, freeBytes int64) {
+func (d *doctorCommand) agents(say func(string, verdict), c model.Config) {
 	s := d.engine.settings(d.world)
 	for _, format := range []kv.Format{kv.FormatQ4, kv.FormatQ8, kv.FormatF16} {
 		spec := (&model.Model{Config: c}).Spec(format)
-		budget, err := kvBudget(s.KVMemory, freeBytes, agentBytes(spec, c.Context))
-		if err != nil {
-			say("KV "+string(format), verdict{warn, err.Error()})
-			continue
-		}
-		text := fmt.Sprintf("%s hold %d agents of 4096 tokens or %d of 8192", value.Bytes(budget), budget/agentBytes(spec, 4096), budget/agentBytes(spec, 8192))
-		say("KV "+string(format), verdict{good, text})
+		say("KV "+string(format), holds(s, spec, c.Context))
 	}
 }
 
-// agentBytes is what an agent of so many tokens takes from the pool: sealed
-// blocks and, in full precision, the open one.
-func agentBytes(spec kv.Spec, tokens int) int64 {
-	var total int64
-	for group := range spec.Groups {
-		for block := range tokens / kv.BlockTokens {
-			total += int64(spec.BlockBytes(group, spec.Format.Form(block)))
-		}
-		total += int64(spec.BlockBytes(group, kv.FormatF16.Form(1)))
-	}
-	return total
-}
-
-var errFreeUnknown = errors.New("free memory is unknown here: give --kv-memory in bytes")
-
-// kvBudget is the pool's size in bytes: what was asked for, else a quarter of
-// the free memory but at least what one context takes.
-func kvBudget(asked value.Size, freeBytes, contextBytes int64) (int64, error) {
+func holds(s Settings, spec kv.Spec, modelContext int) verdict {
+	b, err := poolBudget(s, spec, modelContext)
 	switch {
-	case asked.Bytes > 0:
-		return asked.Bytes, nil
-	case freeBytes <= 0:
-		return 0, errFreeUnknown
-	case asked.Given():
-		return asked.Of(freeBytes), nil
-	case contextBytes > freeBytes:
-		return 0, fmt.Errorf("one context takes %s of KV, %s are free: give a smaller --context", value.Bytes(contextBytes), value.Bytes(freeBytes))
+	case err != nil:
+		return verdict{bad, err.Error()}
+	case b.warning() != "":
+		return verdict{warn, b.warning()}
 	}
-	return max(freeBytes/4, contextBytes), nil
+	return verdict{good, fmt.Sprintf("%s hold %d agents of 4096 tokens or %d of 8192", value.Bytes(b.bytes), b.bytes/agentBytes(spec, 4096), b.bytes/agentBytes(spec, 8192))}
 }

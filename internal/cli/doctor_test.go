@@ -1,13 +1,17 @@
 package cli
 
 import (
+	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"mneme/internal/cli/value"
+	"mneme/internal/hub"
 	"mneme/internal/kv"
+	"mneme/internal/testkit"
 )
 
 // With a model at hand the doctor finds nothing essential missing and says how
@@ -67,25 +71,91 @@ func TestModelFiles(t *testing.T) {
 	}
 }
 
+// A model file of the right length with other bytes is found by whoever opens
+// it, in its head or in its weights; nobody serves it.
+func TestDamagedModel(t *testing.T) {
+	alias := hub.Aliases()[0]
+	s := newStage(t)
+	path := filepath.Join(s.home, ".cache/mneme/models", alias.File)
+	for where, damage := range map[string]func(){
+		"head": func() {
+			s.write(t, ".cache/mneme/models/"+filepath.Base(path), "GGUF")
+			_ = os.Truncate(path, alias.SizeBytes)
+		},
+		"weights": func() { flipped(t, testkit.SmolLM2(t), path) },
+	} {
+		damage()
+		_, wrong := hub.Model{Path: path, Alias: alias.Name, SHA256: alias.SHA256}.Verify().(*hub.DigestError)
+		if !wrong {
+			t.Fatal("the file is not damaged")
+		}
+		for _, line := range []string{"serve --addr 127.0.0.1:0", "run", "doctor"} {
+			code := s.run(strings.Fields(line)...)
+			said := s.out.String() + s.err.String()
+			for _, want := range []string{"is damaged: its sha256 is ", "that of smollm2 is " + alias.SHA256, "mneme rm smollm2 && mneme pull smollm2"} {
+				if code != exitFailed || !strings.Contains(said, want) {
+					t.Errorf("damaged %s, %s: exit %d, want %d and %q in\n%s", where, line, code, exitFailed, want, said)
+				}
+			}
+		}
+	}
+}
+
+// flipped copies a file and changes a bit in its second half.
+func flipped(t *testing.T, from, to string) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)*2/3] ^= 4
+	if err := os.WriteFile(to, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A context that does not fit the memory for it is said, with both numbers.
+func TestLittleMemory(t *testing.T) {
+	s := newStage(t)
+	code := s.run("doctor", "--model", tinyModel(t), "--kv-memory", "300KiB", "--context", "2048")
+	want := "warn  KV q4      --kv-memory: 300.0 KiB are less than the 328.0 KiB of one context of 2048 tokens: longer conversations will not fit"
+	if code != exitDone || !strings.Contains(s.out.String(), want) {
+		t.Errorf("exit %d, no %q in\n%s", code, want, &s.out)
+	}
+	var log bytes.Buffer
+	rooms, err := Open(context.Background(), Settings{Model: tinyModel(t), DataDir: s.home, KVFormat: kv.FormatQ4, KVMemory: value.Size{Bytes: 300 << 10}, Context: 2048, Threads: 1}, newLogger(&log, "text"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rooms.Close(); err != nil || !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "300.0 KiB are less than the 328.0 KiB of one context") {
+		t.Errorf("%v; the server's log:\n%s", err, &log)
+	}
+	if code := s.run("doctor", "--model", tinyModel(t), "--kv-memory", "9999TiB"); code != exitFailed || !strings.Contains(s.out.String(), "FAIL  KV q4      --kv-memory 9999TiB: must be at most") {
+		t.Errorf("exit %d:\n%s", code, &s.out)
+	}
+}
+
 func TestKVBudget(t *testing.T) {
 	const gib = 1 << 30
 	for _, c := range []struct {
-		says          string
-		asked         value.Size
-		free, context int64
-		want          int64
-		fails         bool
+		says                 string
+		asked                value.Size
+		total, free, context int64
+		want                 int64
+		fails                bool
 	}{
 		{says: "a quarter of what is free", free: 8 * gib, context: gib, want: 2 * gib},
 		{says: "but room for one context", free: 8 * gib, context: 3 * gib, want: 3 * gib},
 		{says: "a context that cannot fit", free: 8 * gib, context: 9 * gib, fails: true},
 		{says: "a share", asked: value.Size{Percent: 50}, free: 8 * gib, context: gib, want: 4 * gib},
 		{says: "bytes", asked: value.Size{Bytes: 77}, free: 8 * gib, context: gib, want: 77},
+		{says: "all bytes there are", asked: value.Size{Bytes: 77}, total: 77, free: 8, context: gib, want: 77},
+		{says: "more than there are", asked: value.Size{Bytes: 78}, total: 77, free: 8, context: gib, fails: true},
 		{says: "bytes where free memory is unknown", asked: value.Size{Bytes: 77}, want: 77},
 		{says: "a share of the unknown", asked: value.Size{Percent: 50}, fails: true},
 		{says: "nothing known, nothing asked", fails: true},
 	} {
-		got, err := kvBudget(c.asked, c.free, c.context)
+		got, err := kvBudget(c.asked, c.total, c.free, c.context)
 		if got != c.want || (err != nil) != c.fails {
 			t.Errorf("%s: %d (%v), want %d", c.says, got, err, c.want)
 		}

@@ -13,9 +13,9 @@ import (
 func newPull(w World) *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
-		Use: "pull MODEL", Short: "Fetch a model file", Args: exactly(1, "a model"),
+		Use: "pull MODEL", Short: "Fetch a model file, again if it is damaged", Args: exactly(1, "a model"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			model, err := hub.Resolve(cmd.Context(), args[0], hub.Options{Dir: dir, Progress: w.Err})
+			model, err := hub.Pull(cmd.Context(), args[0], hub.Options{Dir: dir, Progress: w.Err})
 			if err == nil {
 				_, err = fmt.Fprintln(w.Out, model.Path)
 			}

@@ -9,12 +9,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
-	"regexp"
 	"strings"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
 	"mneme/internal/chat"
+	"mneme/internal/cli/machine"
 	"mneme/internal/engine"
 	"mneme/internal/sample"
 )
@@ -24,9 +25,6 @@ const (
 	terminalTemperature = 0.7
 	terminalTopP        = 0.95
 )
-
-// agentName is what an agent may be called, here as over HTTP.
-var agentName = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,256}$`)
 
 // runCommand is `mneme run` with its flags.
 type runCommand struct {
@@ -47,8 +45,8 @@ func newRun(w World) *cobra.Command {
 }
 
 func (r *runCommand) run(ctx context.Context) error {
-	if !agentName.MatchString(r.agent) {
-		return usagef("--agent %q: use 1 to 256 of A-Z a-z 0-9 . _ : -", r.agent)
+	if err := checkAgent("--agent", r.agent); err != nil {
+		return err
 	}
 	interrupts := make(chan os.Signal, 2)
 	signal.Notify(interrupts, os.Interrupt)
@@ -78,7 +76,8 @@ type conversation struct {
 	agent      string
 	transcript transcript
 	messages   []chat.Message
-	quiet      bool // nobody watches: no prompt signs
+	quiet      bool        // nobody watches: no prompt signs
+	answering  atomic.Bool // on a terminal: what is typed now is dropped
 }
 
 func newConversation(w World, e turnEngine, agent, path string) (*conversation, error) {
@@ -93,7 +92,7 @@ func newConversation(w World, e turnEngine, agent, path string) (*conversation, 
 // talk reads lines and answers them until /exit, the end of the input, or an
 // interrupt while nobody speaks.
 func (c *conversation) talk(ctx context.Context, interrupts <-chan os.Signal) error {
-	c.say("%s, agent %s, %d messages remembered. /exit ends, Ctrl-C stops an answer.\n", c.engine.Info().Model, c.agent, len(c.messages))
+	c.say("%s, agent %s, %d messages remembered. /help says what else there is.\n", c.engine.Info().Model, c.agent, len(c.messages))
 	lines := c.lines()
 	for {
 		c.say("> ")
@@ -102,10 +101,7 @@ func (c *conversation) talk(ctx context.Context, interrupts <-chan os.Signal) er
 			if !ok || line == "/exit" {
 				return nil
 			}
-			if line == "" {
-				continue
-			}
-			if err := c.answer(ctx, line, interrupts); err != nil {
+			if err := c.hear(ctx, line, interrupts); err != nil {
 				return err
 			}
 		case <-interrupts:
@@ -113,6 +109,34 @@ func (c *conversation) talk(ctx context.Context, interrupts <-chan os.Signal) er
 		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+// hear answers one line, or does what it says.
+func (c *conversation) hear(ctx context.Context, line string, interrupts <-chan os.Signal) error {
+	switch line {
+	case "":
+		return nil
+	case "/help":
+		c.say("/exit ends, and so do Ctrl-D and, between answers, Ctrl-C.\n/help prints this. Ctrl-C stops an answer; its turn is then forgotten.\n")
+		return nil
+	}
+	defer c.hush()()
+	return c.answer(ctx, line, interrupts)
+}
+
+// hush keeps a terminal from mixing what is typed into an answer. Lines typed
+// before listen is called are dropped: nobody saw them.
+func (c *conversation) hush() (listen func()) {
+	in, ok := c.world.In.(*os.File)
+	if c.quiet || !ok {
+		return func() {}
+	}
+	c.answering.Store(true)
+	restore := machine.Quiet(in)
+	return func() {
+		restore()
+		c.answering.Store(false)
 	}
 }
 
@@ -125,6 +149,9 @@ func (c *conversation) lines() <-chan string {
 		in := bufio.NewScanner(c.world.In)
 		in.Buffer(nil, 16<<20)
 		for in.Scan() {
+			if c.answering.Load() {
+				continue
+			}
 			lines <- strings.TrimSpace(in.Text())
 		}
 	}()

@@ -95,22 +95,22 @@ func unlessStopped(ctx context.Context, err error) error {
 	return err
 }
 
-// drain takes no more connections and waits for the turns under way; when the
-// limit passes, what still runs is cancelled and its agents stay at their last
-// published turn.
+// drain waits for the turns under way while the server says to everybody else
+// that it goes away; then it closes the listener. When the limit passes, what
+// still runs is cancelled and its agents stay at their last published turn.
 func (s *serveCommand) drain(server *http.Server, rooms *Rooms) error {
 	s.log.Info("stopping", "limit", drainLimit)
 	ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
 	defer cancel()
-	drained := make(chan error, 1)
-	go func() { drained <- rooms.Engine.Drain(ctx) }()
-	down := server.Shutdown(ctx)
-	err := <-drained
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(down, context.DeadlineExceeded) {
+	err := rooms.Engine.Drain(ctx)
+	if down := server.Shutdown(ctx); err == nil { // the last answers are on their way
+		err = down
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
 		s.log.Warn("turns still ran when the time was up; they are cancelled", "limit", drainLimit)
 		return nil
 	}
-	return errors.Join(err, down)
+	return err
 }
 
 // greet prints where the server is and three things to try.

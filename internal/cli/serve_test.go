@@ -232,29 +232,78 @@ func (p *program) stream(url string, maxTokens int) *bufio.Reader {
 	return events
 }
 
-// A turn under way when SIGTERM comes is finished; a second SIGTERM does not wait.
-func TestSignalsInMidStream(t *testing.T) {
-	model := tinyModel(t)
-	p := startServe(t, model, t.TempDir())
-	events := p.stream(p.url(), 500)
-	if code := p.end(syscall.SIGTERM); code != exitDone {
-		t.Errorf("SIGTERM: exit %d, want %d; it said:\n%s", code, exitDone, p.said)
+// While a turn is under way after SIGTERM the server answers: new turns and the
+// probe are told that it goes away. The turn is finished, then the line closed.
+func TestDraining(t *testing.T) {
+	p := startServe(t, tinyModel(t), t.TempDir())
+	url := p.url()
+	events := p.stream(url, 3000)
+	p.signal(syscall.SIGTERM)
+	p.waitFor(`"msg":"stopping","limit":"30s"`)
+	for _, path := range []string{"/readyz", "/v1/chat/completions"} {
+		method, body := http.MethodGet, ""
+		if path != "/readyz" {
+			method, body = http.MethodPost, `{"messages":[{"role":"user","content":"me too"}]}`
+		}
+		if status, said := request(t, method, url+path, body); status != http.StatusServiceUnavailable || !strings.Contains(said, `"code":"draining"`) {
+			t.Errorf("%s while draining: %d %s", path, status, said)
+		}
+	}
+	if status, said := request(t, http.MethodGet, url+"/healthz", ""); status != http.StatusOK {
+		t.Errorf("/healthz while draining: %d %s", status, said)
 	}
 	if rest, err := io.ReadAll(events); err != nil || !strings.HasSuffix(string(rest), "data: [DONE]\n\n") {
 		t.Errorf("the stream ended with %q (%v)", rest[max(0, len(rest)-80):], err)
 	}
+	if code := p.wait(); code != exitDone {
+		t.Errorf("exit %d, want %d; it said:\n%s", code, exitDone, p.said)
+	}
+	if _, err := http.Get(url + "/healthz"); err == nil {
+		t.Error("it still answers")
+	}
+}
 
-	p = startServe(t, model, t.TempDir())
+func request(t *testing.T, method, url, body string) (status int, said string) {
+	t.Helper()
+	r, err := http.NewRequest(method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(text)
+}
+
+func (p *program) signal(s os.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// waitFor waits until the process has said something.
+func (p *program) waitFor(text string) {
+	p.t.Helper()
+	for end := time.Now().Add(patience); !strings.Contains(p.said.String(), text); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			p.t.Fatalf("it does not say %q:\n%s", text, p.said)
+		}
+	}
+}
+
+// A second SIGTERM does not wait.
+func TestTwoSignals(t *testing.T) {
+	p := startServe(t, tinyModel(t), t.TempDir())
 	url := p.url()
 	for range 8 { // long enough not to be over before the second signal
 		p.stream(url, 4000)
 	}
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	for !strings.Contains(p.said.String(), `"msg":"stopping"`) {
-		time.Sleep(time.Millisecond)
-	}
+	p.signal(syscall.SIGTERM)
+	p.waitFor(`"msg":"stopping"`)
 	began := time.Now()
 	if code := p.end(syscall.SIGTERM); code != -1 {
 		t.Errorf("second SIGTERM: exit %d after %v, want the end by a signal", code, time.Since(began))
@@ -299,7 +348,9 @@ func TestServeRefuses(t *testing.T) {
 	}{
 		{"--model " + broken, "", "gguf", exitFailed},
 		{"--model nobody", "", `unknown model "nobody"`, exitFailed},
-		{"--model " + model + " --context 5000", "", "the model was trained on 4096 tokens", exitUsage},
+		{"--model " + model + " --context 5000", "", "--context 5000: must be from 16 to 4096, the model was trained on 4096 tokens", exitUsage},
+		{"--model " + model + " --kv-memory 9000TiB", "", "--kv-memory 9000TiB: must be at most", exitUsage},
+		{"--model " + model + " --kv-memory 1KiB", "", "--kv-memory: kv pool: 1024 bytes are too few", exitUsage},
 		{"--model " + model, "MNEME_KERNEL=quantum", `MNEME_KERNEL: tensor: no kernels "quantum" on this machine`, exitUsage},
 		{"--model " + model, "MNEME_CRASH_AT=soon", "MNEME_CRASH_AT", exitUsage},
 		{"--model " + model + " --data /proc/nowhere", "", "/proc/nowhere", exitFailed},
@@ -317,7 +368,7 @@ func TestRunRemembers(t *testing.T) {
 	model := tinyModel(t)
 	s := newStage(t)
 	args := []string{"run", "--model", model, "--threads", "1", "--kv-memory", "64MiB", "--context", "512"}
-	s.In = strings.NewReader("hello\n/exit\nnot read\n")
+	s.In = strings.NewReader("hello\n/help\n/exit\nnot read\n")
 	if code := s.run(args...); code != exitDone {
 		t.Fatalf("exit %d:\n%s", code, &s.err)
 	}

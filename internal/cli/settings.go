@@ -9,7 +9,14 @@ import (
 	"mneme/internal/kv"
 )
 
-const defaultModel = "smollm2"
+const (
+	defaultModel = "smollm2"
+
+	maxThreadsPerCPU = 4
+	maxBatch         = 1024
+	maxStepTokens    = 65536
+	minContext       = 16
+)
 
 // engineFlags are those of every command that runs a model itself.
 type engineFlags struct {
@@ -26,7 +33,9 @@ type engineFlags struct {
 
 func (f *engineFlags) register(w World, flags *pflag.FlagSet) {
 	f.kvFormat = value.OneOf(string(kv.FormatQ4), string(kv.FormatQ8), string(kv.FormatF16))
-	f.maxBatch, f.step, f.threads = 16, 512, value.Count(runtime.NumCPU())
+	f.context = value.AtLeast(minContext)
+	f.maxBatch, f.step = value.Within(16, 1, maxBatch), value.Within(512, 1, maxStepTokens)
+	f.threads = value.Within(runtime.NumCPU(), 1, maxThreadsPerCPU*runtime.NumCPU())
 	flags.StringVar(&f.model, "model", defaultModel, "an alias (mneme ls) or a path to a .gguf `file`")
 	flags.StringVar(&f.data, "data", dataHome(w), "`folder` of the agents and what they remember")
 	flags.StringVar(&f.models, "models", modelsHome(w), "`folder` of the model files")
@@ -46,10 +55,10 @@ func (f *engineFlags) settings(w World) Settings {
 		ModelsDir: f.models,
 		KVFormat:  kv.Format(f.kvFormat.String()),
 		KVMemory:  f.kvMemory,
-		Context:   int(f.context),
-		MaxBatch:  int(f.maxBatch),
-		StepSize:  int(f.step),
-		Threads:   int(f.threads),
+		Context:   f.context.Int(),
+		MaxBatch:  f.maxBatch.Int(),
+		StepSize:  f.step.Int(),
+		Threads:   f.threads.Int(),
 		Kernel:    w.Getenv("MNEME_KERNEL"),
 		CrashAt:   w.Getenv("MNEME_CRASH_AT"),
 		Progress:  w.Err,

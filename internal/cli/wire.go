@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -102,7 +103,20 @@ func (r *Rooms) openFile(ctx context.Context, s Settings) (*gguf.File, error) {
 		return nil, err
 	}
 	r.name = found.Name
-	return gguf.Open(found.Path)
+	return openModel(found)
+}
+
+// openModel opens a model's file, or says that it is not the one that was
+// fetched: bytes that flipped on the disk would be served as they are.
+func openModel(found hub.Model) (*gguf.File, error) {
+	file, err := gguf.Open(found.Path)
+	if err != nil {
+		return nil, cmp.Or(found.Verify(), err)
+	}
+	if err := found.CheckDigest(file.Digest()); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
 }
 
 // readText makes what turns messages into tokens and back. A base model has no
@@ -134,12 +148,15 @@ func spelling(t *token.Tokenizer, id token.ID) string {
 // openMemory opens the two places where KV lives: the pool and the data folder.
 func (r *Rooms) openMemory(s Settings, log *slog.Logger) error {
 	spec := r.Model.Spec(s.KVFormat)
-	budget, err := poolBytes(s, spec, r.Model.Context)
+	budget, err := poolBudget(s, spec, r.Model.Context)
 	if err != nil {
 		return err
 	}
-	if r.Pool, err = kv.NewPool(spec, budget); err != nil {
-		return err
+	if text := budget.warning(); text != "" {
+		log.Warn(text)
+	}
+	if r.Pool, err = kv.NewPool(spec, budget.bytes); err != nil {
+		return usagef("--kv-memory: %w", err)
 	}
 	r.close = append(r.close, r.Pool.Close)
 	files, err := fileSystem(s.CrashAt)
@@ -166,19 +183,6 @@ func (r *Rooms) openEngine(s Settings, log *slog.Logger, tokenizer *token.Tokeni
 		r.close = append(r.close, r.Engine.Close)
 	}
 	return err
-}
-
-// poolBytes is the memory for KV.
-func poolBytes(s Settings, spec kv.Spec, modelContext int) (int64, error) {
-	if s.Context > modelContext {
-		return 0, usagef("--context %d: the model was trained on %d tokens", s.Context, modelContext)
-	}
-	context := s.Context
-	if context == 0 {
-		context = modelContext
-	}
-	free, _ := freeMemory() // 0: kvBudget says what to do
-	return kvBudget(s.KVMemory, free, agentBytes(spec, context))
 }
 
 // fileSystem is the real one; with a number it kills the process, as a crash

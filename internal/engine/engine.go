@@ -16,7 +16,7 @@ import (
 	"mneme/internal/model"
 	"mneme/internal/sample"
 	"mneme/internal/store"
-	"mneme/internal/tensor"
+	"mneme/internal/team"
 	"mneme/internal/token"
 )
 
@@ -107,7 +107,7 @@ type Engine struct {
 	pool          *kv.Pool
 	store         *store.Store
 	runner        *model.Runner
-	team          *tensor.Team
+	team          *team.Team
 	log           *slog.Logger
 	kvFingerprint string
 
@@ -146,7 +146,7 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Context > cfg.Model.Context {
 		return nil, fmt.Errorf("engine: context of %d tokens, the model was trained on %d", cfg.Context, cfg.Model.Context)
 	}
-	team := tensor.NewTeam(cfg.Threads)
+	team := team.New(cfg.Threads)
 	runner, err := cfg.Model.NewRunner(cfg.Pool, team, model.Limits{
 		Rows: cfg.StepTokens + cfg.MaxBatch, Logits: cfg.MaxBatch, Context: cfg.Context, SealedOwn: cfg.SealedOwn,
 	})

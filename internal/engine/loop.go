@@ -108,6 +108,7 @@ func (e *Engine) step() bool {
 		return true
 	}
 	e.deliver(logits)
+	e.checkStep()
 	return true
 }
 

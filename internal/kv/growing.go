@@ -38,14 +38,17 @@ type growGroup struct {
 // Slot is one block that a step writes to.
 type Slot struct {
 	Index int // of the block in its sequence
-	From  int // first position of this step in the block
-	To    int // one past the last
+	From  Pos // first position of this step in the block
+	To    Pos // one past the last
 	// Open is the full-precision block per group; NoBlock where the step begins
 	// and fills the block: then scratch serves, it lives within a layer.
 	Open []BlockID
 	// Seal is where the filled block goes per group; empty if it stays open.
 	Seal []BlockID
 }
+
+// Len is the number of positions that the step writes.
+func (s *Slot) Len() int { return int(s.To - s.From) }
 
 // Fills says whether the step completes the block.
 func (s *Slot) Fills() bool { return len(s.Seal) > 0 }
@@ -356,7 +359,7 @@ func (g *Growing) Plan(n int) []Slot {
 // planSlot writes the next slot, in the place of an earlier step's.
 func (g *Growing) planSlot(b, from, to int) {
 	s := g.nextSlot()
-	s.Index, s.From, s.To, s.Open, s.Seal = b, from, to, s.Open[:0], s.Seal[:0]
+	s.Index, s.From, s.To, s.Open, s.Seal = b, Pos(from), Pos(to), s.Open[:0], s.Seal[:0]
 	fills := to == (b+1)*BlockTokens
 	for gi := range g.groups {
 		s.Open = append(s.Open, g.slotOpen(gi, from, fills))

@@ -54,7 +54,7 @@ func grow(t testing.TB, g *Growing, tokens []token.ID, step int) {
 		}
 		for _, s := range g.Plan(n) {
 			for _, id := range s.Open {
-				for pos := s.From; id != NoBlock && pos < s.To; pos++ {
+				for pos := int(s.From); id != NoBlock && pos < int(s.To); pos++ {
 					k, _ := g.pool.Half(id, 0, 0)
 					k[2*(pos%BlockTokens)] = byte(tokens[pos-g.Len()])
 				}

@@ -18,6 +18,12 @@ import (
 // sharing, checksums and disk.
 const BlockTokens = 64
 
+// Pos is a position in a sequence, from 0.
+type Pos int
+
+// InBlock is the position's place in its block.
+func (p Pos) InBlock() int { return int(p) % BlockTokens }
+
 // Tier says where an agent's KV is.
 type Tier string
 

@@ -75,6 +75,13 @@ func (p *Pool) Check(tables ...*AgentBlocks) error {
 	return nil
 }
 
+// CheckCounts recounts states, slabs and the index while others may hold blocks.
+func (p *Pool) CheckCounts() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.checkCountsLocked()
+}
+
 // checkCountsLocked recounts states, slabs and the index from the blocks.
 func (p *Pool) checkCountsLocked() error {
 	counts := make([][4]int, len(p.classes))

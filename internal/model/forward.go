@@ -2,6 +2,7 @@ package model
 
 import (
 	"mneme/internal/kv"
+	"mneme/internal/team"
 	"mneme/internal/tensor"
 )
 
@@ -12,7 +13,7 @@ import (
 //
 // A phase writes rows or columns that no other worker writes in it; what a row
 // gets never depends on which worker computed it or what else is in the batch.
-func (r *Runner) forward(w tensor.Worker) {
+func (r *Runner) forward(w team.Worker) {
 	m := r.m
 	r.embed(w)
 	for i := range m.layers {
@@ -49,7 +50,7 @@ const (
 
 // prepare sets up what the phases after this one hand out and pack; it runs
 // while only appendKV does.
-func (r *Runner) prepare(w tensor.Worker, i int) {
+func (r *Runner) prepare(w team.Worker, i int) {
 	if w.ID != 0 {
 		return
 	}
@@ -67,31 +68,31 @@ func (r *Runner) prepare(w tensor.Worker, i int) {
 }
 
 // share is a worker's contiguous part of n.
-func share(w tensor.Worker, n int) (lo, hi int) { return n * w.ID / w.N, n * (w.ID + 1) / w.N }
+func share(w team.Worker, n int) (lo, hi int) { return n * w.ID / w.N, n * (w.ID + 1) / w.N }
 
-func (r *Runner) embed(w tensor.Worker) {
+func (r *Runner) embed(w team.Worker) {
 	lo, hi := share(w, len(r.rows))
 	for i := lo; i < hi; i++ {
-		r.m.embed.row(int(r.rows[i].token), r.x[i*r.m.Dim:][:r.m.Dim])
+		r.m.embed.row(int(r.rows[i]), r.x[i*r.m.Dim:][:r.m.Dim])
 	}
 }
 
 // normRows norms the worker's rows of the residual stream and packs them.
-func (r *Runner) normRows(w tensor.Worker, norm []float32, act *tensor.Act) {
+func (r *Runner) normRows(w team.Worker, norm []float32, act *tensor.Act) {
 	lo, hi := share(w, len(r.rows))
 	for i := lo; i < hi; i++ {
 		r.normRow(w, i, norm, act, i)
 	}
 }
 
-func (r *Runner) normRow(w tensor.Worker, from int, norm []float32, act *tensor.Act, to int) {
+func (r *Runner) normRow(w team.Worker, from int, norm []float32, act *tensor.Act, to int) {
 	dst := r.worker[w.ID].norm
 	r.m.kernels.RMSNorm(dst, r.x[from*r.m.Dim:][:r.m.Dim], norm, r.m.NormEps)
 	r.m.kernels.SetRow(act, to, dst)
 }
 
 // project adds weights * src to the residual stream.
-func (r *Runner) project(w tensor.Worker, src []float32, width int, weights *tensor.Weights, act *tensor.Act) {
+func (r *Runner) project(w team.Worker, src []float32, width int, weights *tensor.Weights, act *tensor.Act) {
 	m := r.m
 	lo, hi := share(w, len(r.rows))
 	for i := lo; i < hi; i++ {
@@ -106,7 +107,7 @@ func (r *Runner) project(w tensor.Worker, src []float32, width int, weights *ten
 }
 
 // head computes the logits of the wanted rows.
-func (r *Runner) head(w tensor.Worker) {
+func (r *Runner) head(w team.Worker) {
 	lo, hi := share(w, len(r.wanted))
 	for i := lo; i < hi; i++ {
 		r.normRow(w, r.wanted[i], r.m.norm, r.acts[actQKV], i)
@@ -133,15 +134,15 @@ func (r *Runner) appendKV(layer int) {
 func (r *Runner) appendHead(s *slot, layer, head int) {
 	m, dim := r.m, r.m.HeadDim
 	kHalf, vHalf := r.openHalves(s, layer, head)
-	for i := range s.To - s.From {
+	for i := range s.Len() {
 		joint := r.wide[(s.row+i)*r.wideLen():]
 		k := joint[m.qRows()+head*dim:][:dim]
 		v := joint[m.qRows()+m.kvRows()+head*dim:][:dim]
-		m.kernels.Rope(k, 1, dim, r.ropeAt(s.From+i))
+		m.kernels.Rope(k, 1, dim, r.ropeAt(s.From+kv.Pos(i)))
 		if r.rotateV {
 			m.kernels.Hadamard(v, dim)
 		}
-		m.kernels.AppendKV(kHalf, vHalf, (s.From+i)%kv.BlockTokens, k, v)
+		m.kernels.AppendKV(kHalf, vHalf, (s.From + kv.Pos(i)).InBlock(), k, v)
 	}
 	if s.Fills() {
 		form := r.spec.Format.Form(s.Index)
@@ -151,7 +152,7 @@ func (r *Runner) appendHead(s *slot, layer, head int) {
 	}
 }
 
-func (r *Runner) ropeAt(pos int) []float32 { return r.rope[pos*r.m.HeadDim:][:r.m.HeadDim] }
+func (r *Runner) ropeAt(pos kv.Pos) []float32 { return r.rope[int(pos)*r.m.HeadDim:][:r.m.HeadDim] }
 
 // openHalves is the full-precision memory of the slot's block for one layer
 // and head.
@@ -165,7 +166,7 @@ func (r *Runner) openHalves(s *slot, layer, head int) (k, v []byte) {
 }
 
 // attend computes attention; an item is one (tile, KV head).
-func (r *Runner) attend(w tensor.Worker, layer int) {
+func (r *Runner) attend(w team.Worker, layer int) {
 	heads := r.m.KVHeads
 	if w.ID == 0 {
 		r.nextSlot.Store(0) // for the next layer
@@ -184,12 +185,12 @@ func (r *Runner) attend(w tensor.Worker, layer int) {
 func (r *Runner) attendTile(sc *scratch, t tile, layer, head int) {
 	m, dim, g := r.m, r.m.HeadDim, r.queryGroup()
 	s, a := &r.slots[t.slot], sc.attention
-	own := (s.From+t.from)%kv.BlockTokens + 1 // tokens of its block that the tile's first row sees
+	own := (s.From + kv.Pos(t.from)).InBlock() + 1 // tokens of its block that the tile's first row sees
 	a.Begin(t.n * g)
 	for i := range t.n {
 		for j := range g {
 			copy(sc.q, r.wide[(s.row+t.from+i)*r.wideLen()+(head*g+j)*dim:][:dim])
-			m.kernels.Rope(sc.q, 1, dim, r.ropeAt(s.From+t.from+i))
+			m.kernels.Rope(sc.q, 1, dim, r.ropeAt(s.From+kv.Pos(t.from+i)))
 			a.Row(i*g+j, sc.q, own+i)
 		}
 	}

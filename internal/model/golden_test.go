@@ -11,6 +11,7 @@ import (
 	"mneme/internal/kv"
 	"mneme/internal/model"
 	"mneme/internal/quant"
+	"mneme/internal/team"
 	"mneme/internal/tensor"
 	"mneme/internal/testkit"
 	"mneme/internal/token"
@@ -40,7 +41,7 @@ func openBench(t *testing.T, path string, k *tensor.Kernels, format kv.Format, c
 	if b.pool, err = kv.NewPool(m.Spec(format), 512<<20); err != nil {
 		t.Fatal(err)
 	}
-	team := tensor.NewTeam(2)
+	team := team.New(2)
 	if b.runner, err = m.NewRunner(b.pool, team, model.Limits{Rows: 512, Logits: 512, Context: context}); err != nil {
 		t.Fatal(err)
 	}

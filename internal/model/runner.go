@@ -7,6 +7,7 @@ import (
 	"mneme/internal/arena"
 	"mneme/internal/kv"
 	"mneme/internal/quant"
+	"mneme/internal/team"
 	"mneme/internal/tensor"
 	"mneme/internal/token"
 )
@@ -25,7 +26,7 @@ type Span struct {
 type Runner struct {
 	m         *Model
 	pool      *kv.Pool
-	team      *tensor.Team
+	team      *team.Team
 	spec      kv.Spec
 	rotateV   bool
 	maxRows   int
@@ -42,12 +43,12 @@ type Runner struct {
 	fresh  []byte // full-precision blocks that begin and end within a step, one layer
 	worker []scratch
 
-	rows   []row
+	rows   []token.ID
 	slots  []slot
 	tiles  []tile
 	wanted []int // rows whose logits are asked for
 	out    [][]float32
-	run    func(tensor.Worker)
+	run    func(team.Worker)
 
 	nextSlot atomic.Int64 // items of appendKV handed out
 	nextTile atomic.Int64 // items of attend handed out
@@ -59,12 +60,6 @@ type scratch struct {
 	tile      []float32
 	q         []float32 // [HeadDim]
 	attention *tensor.Attention
-}
-
-// row is one position of the batch.
-type row struct {
-	token token.ID
-	pos   int
 }
 
 // slot is a kv.Slot with what the layers need of it.
@@ -99,7 +94,7 @@ type Limits struct {
 const tileRows = 48
 
 // NewRunner takes all scratch for steps within the limits.
-func (m *Model) NewRunner(pool *kv.Pool, team *tensor.Team, lim Limits) (*Runner, error) {
+func (m *Model) NewRunner(pool *kv.Pool, team *team.Team, lim Limits) (*Runner, error) {
 	r := &Runner{m: m, pool: pool, team: team, spec: pool.Spec(), maxRows: lim.Rows, sealedOwn: lim.SealedOwn}
 	r.rotateV = r.spec.Format.RotatesV() && m.HeadDim&(m.HeadDim-1) == 0
 	r.rope = ropeTable(m.Config, lim.Context)
@@ -183,8 +178,8 @@ func (r *Runner) layOut(spans []Span) {
 	for i := range spans {
 		s := &spans[i]
 		first := len(r.rows)
-		for j, id := range s.Tokens {
-			r.rows = append(r.rows, row{id, s.KV.Len() + j})
+		for _, id := range s.Tokens {
+			r.rows = append(r.rows, id)
 		}
 		for j := range s.Slots {
 			fresh = r.addSlot(s, j, first, fresh)
@@ -206,14 +201,14 @@ func (r *Runner) addSlot(s *Span, j, first, fresh int) int {
 		r.slots = append(r.slots, slot{})
 	}
 	sl := &r.slots[n]
-	sl.Slot, sl.row, sl.fresh = s.Slots[j], first+s.Slots[j].From-s.KV.Len(), -1
+	sl.Slot, sl.row, sl.fresh = s.Slots[j], first+int(s.Slots[j].From)-s.KV.Len(), -1
 	if sl.Open[0] == kv.NoBlock {
 		sl.fresh = fresh
 		fresh++
 	}
 	r.readTables(sl, s, j)
-	for t, step := 0, r.rowsPerTile()/r.queryGroup(); t < sl.To-sl.From; t += step {
-		r.tiles = append(r.tiles, tile{n, t, min(step, sl.To-sl.From-t)})
+	for t, step := 0, r.rowsPerTile()/r.queryGroup(); t < sl.Len(); t += step {
+		r.tiles = append(r.tiles, tile{n, t, min(step, sl.Len()-t)})
 	}
 	return fresh
 }

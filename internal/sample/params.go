@@ -21,8 +21,8 @@ import (
 // as it is.
 type Params struct {
 	Temperature       float64 // 0: always the likeliest token
-	TopK              int     // keep the k likeliest; 0: all
-	TopP              float64 // keep the fewest whose mass reaches it; 1: all
+	TopK              int     // keep the k likeliest; 0 and -1: all
+	TopP              float64 // keep the fewest whose mass reaches it, at least one; 1: all
 	MinP              float64 // keep those with at least this part of the likeliest's probability; 0: all
 	RepetitionPenalty float64 // divides (or multiplies, below zero) logits of tokens in prompt and answer; 1: none
 	PresencePenalty   float64 // subtracted once for tokens in the answer; 0: none
@@ -52,7 +52,7 @@ func (p Params) Check() error {
 		open      bool // low itself is out of range
 	}{
 		{"temperature", p.Temperature, 0, 2, false},
-		{"top_p", p.TopP, 0, 1, true},
+		{"top_p", p.TopP, 0, 1, false},
 		{"min_p", p.MinP, 0, 1, false},
 		{"repetition_penalty", p.RepetitionPenalty, 0, 10, true},
 		{"presence_penalty", p.PresencePenalty, -2, 2, false},
@@ -62,8 +62,8 @@ func (p Params) Check() error {
 			return err
 		}
 	}
-	if p.TopK < 0 {
-		return &ParamError{"top_k", fmt.Sprintf("%d is negative", p.TopK)}
+	if p.TopK < -1 {
+		return &ParamError{"top_k", fmt.Sprintf("%d is less than -1, which stands for all", p.TopK)}
 	}
 	if p.Logprobs < -1 || p.Logprobs > maxLogprobs {
 		return &ParamError{"top_logprobs", fmt.Sprintf("%d is not within 0 to %d", p.Logprobs, maxLogprobs)}

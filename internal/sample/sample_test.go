@@ -99,6 +99,8 @@ func TestFilters(t *testing.T) {
 	}{
 		"all":                    {func(p *Params) {}, []token.ID{2, 0, 3, 1}},
 		"top_k 2":                {func(p *Params) { p.TopK = 2 }, []token.ID{2, 0}},
+		"top_k -1":               {func(p *Params) { p.TopK = -1 }, []token.ID{2, 0, 3, 1}},
+		"top_p 0":                {func(p *Params) { p.TopP = 0 }, []token.ID{2}},
 		"top_k above all":        {func(p *Params) { p.TopK = 9 }, []token.ID{2, 0, 3, 1}},
 		"top_p 0.65":             {func(p *Params) { p.TopP = 0.65 }, []token.ID{2, 0}},
 		"top_p 0.75":             {func(p *Params) { p.TopP = 0.75 }, []token.ID{2, 0, 3}},
@@ -366,7 +368,7 @@ func TestCheck(t *testing.T) {
 	if err := Defaults().Check(); err != nil {
 		t.Errorf("the defaults: %v", err)
 	}
-	all := Params{Temperature: 2, TopP: 0.001, MinP: 1, RepetitionPenalty: 10, PresencePenalty: -2, FrequencyPenalty: 2,
+	all := Params{Temperature: 2, TopP: 0, MinP: 1, RepetitionPenalty: 10, PresencePenalty: -2, FrequencyPenalty: 2,
 		TopK: 1 << 40, Seed: math.MaxUint64, Logprobs: 20, LogitBias: map[token.ID]float64{0: -100, 5: 100}}
 	if err := all.Check(); err != nil {
 		t.Errorf("the ends of the ranges: %v", err)
@@ -378,13 +380,13 @@ func TestCheck(t *testing.T) {
 		{func(p *Params) { p.Temperature = 2.5 }, "temperature: 2.5 is not within 0 to 2"},
 		{func(p *Params) { p.Temperature = math.NaN() }, "temperature: NaN is not a finite number"},
 		{func(p *Params) { p.Temperature = -0.1 }, "temperature: -0.1 is not within 0 to 2"},
-		{func(p *Params) { p.TopP = 0 }, "top_p: 0 is not above 0 and at most 1"},
+		{func(p *Params) { p.TopP = -0.1 }, "top_p: -0.1 is not within 0 to 1"},
 		{func(p *Params) { p.TopP = 1.01 }, "top_p: 1.01 is not within 0 to 1"},
 		{func(p *Params) { p.MinP = math.Inf(1) }, "min_p: +Inf is not a finite number"},
 		{func(p *Params) { p.RepetitionPenalty = 0 }, "repetition_penalty: 0 is not above 0 and at most 10"},
 		{func(p *Params) { p.PresencePenalty = 1e300 }, "presence_penalty: 1e+300 is not within -2 to 2"},
 		{func(p *Params) { p.FrequencyPenalty = -2.01 }, "frequency_penalty: -2.01 is not within -2 to 2"},
-		{func(p *Params) { p.TopK = -1 }, "top_k: -1 is negative"},
+		{func(p *Params) { p.TopK = -2 }, "top_k: -2 is less than -1, which stands for all"},
 		{func(p *Params) { p.Logprobs = 21 }, "top_logprobs: 21 is not within 0 to 20"},
 		{func(p *Params) { p.LogitBias = map[token.ID]float64{7: 101} }, "logit_bias[7]: 101 is not within -100 to 100"},
 		{func(p *Params) { p.LogitBias = map[token.ID]float64{-7: 1} }, "logit_bias: -7 is no token"},

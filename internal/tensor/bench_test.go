@@ -95,22 +95,3 @@ func BenchmarkPack(b *testing.B) {
 		}
 	}
 }
-
-func BenchmarkTeamRun(b *testing.B) {
-	team := NewTeam(2)
-	defer team.Close()
-	job := func(w Worker) { w.Barrier() } // all have started
-	for b.Loop() {
-		team.Run(job)
-	}
-}
-
-func BenchmarkBarrier(b *testing.B) {
-	team := NewTeam(2)
-	defer team.Close()
-	team.Run(func(w Worker) {
-		for range b.N {
-			w.Barrier()
-		}
-	})
-}

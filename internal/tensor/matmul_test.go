@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"mneme/internal/quant"
+	"mneme/internal/team"
 )
 
 // begun is an Act with rows of x set by k.
@@ -297,8 +298,8 @@ func TestGateUp(t *testing.T) {
 // A team sets the rows and shares the panels; the result is that of one worker.
 func TestTeamSharesTheWork(t *testing.T) {
 	r := seeded(t)
-	team := NewTeam(3)
-	defer team.Close()
+	workers := team.New(3)
+	defer workers.Close()
 	eachVariant(t, func(t *testing.T, k *Kernels) {
 		const rows = 37
 		w := randomMatrix(t, r, 112, 96, quant.Q4_1, quant.F16).pack(t, k)
@@ -309,7 +310,7 @@ func TestTeamSharesTheWork(t *testing.T) {
 		}
 		got := make([]float32, 48*w.PaddedN())
 		a.Begin(rows, w)
-		team.Run(func(job Worker) {
+		workers.Run(func(job team.Worker) {
 			for row := job.ID; row < rows; row += job.N {
 				k.SetRow(a, row, x[row*w.K():][:w.K()])
 			}

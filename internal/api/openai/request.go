@@ -79,7 +79,7 @@ func sampling(o *Object, vocab int) sample.Params {
 	p.Temperature = o.Number("temperature", p.Temperature, 0, 2)
 	p.TopP = o.Number("top_p", p.TopP, 0, 1)
 	p.MinP = o.Number("min_p", p.MinP, 0, 1)
-	p.TopK = int(o.Int("top_k", int64(p.TopK), 0, maxInt))
+	p.TopK = int(o.Int("top_k", int64(p.TopK), -1, maxInt))
 	p.PresencePenalty = o.Number("presence_penalty", p.PresencePenalty, -2, 2)
 	p.FrequencyPenalty = o.Number("frequency_penalty", p.FrequencyPenalty, -2, 2)
 	p.RepetitionPenalty = o.Number("repetition_penalty", p.RepetitionPenalty, 0, 10)

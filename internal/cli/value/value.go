@@ -36,28 +36,40 @@ func (c *Choice) Set(text string) error {
 	return nil
 }
 
-// Count is a whole number of at least one; 0 stands for "not given".
-type Count int
+// Count is a whole number within bounds; 0 stands for "not given".
+type Count struct{ n, least, most int }
+
+// Within is a count from least to most, n until another is set.
+func Within(n, least, most int) Count { return Count{n, least, most} }
+
+// AtLeast is a count without an upper bound, not given until it is set.
+func AtLeast(least int) Count { return Count{0, least, math.MaxInt32} }
+
+// Int is the number, 0 when not given.
+func (c *Count) Int() int { return c.n }
 
 // Type names the value in help texts.
 func (c *Count) Type() string { return "int" }
 
 // String is "" when not given.
 func (c *Count) String() string {
-	if *c == 0 {
+	if c.n == 0 {
 		return ""
 	}
-	return strconv.Itoa(int(*c))
+	return strconv.Itoa(c.n)
 }
 
-// Set takes a positive number.
+// Set takes a number within the bounds.
 func (c *Count) Set(text string) error {
 	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > math.MaxInt32 {
-		return fmt.Errorf("must be a whole number from 1 to %d", math.MaxInt32)
+	switch {
+	case err == nil && c.least <= n && n <= c.most:
+		c.n = n
+		return nil
+	case c.most == math.MaxInt32:
+		return fmt.Errorf("must be a whole number, %d or more", c.least)
 	}
-	*c = Count(n)
-	return nil
+	return fmt.Errorf("must be a whole number from %d to %d", c.least, c.most)
 }
 
 // Counts is a list of such numbers with commas between them.
@@ -79,11 +91,11 @@ func (c *Counts) String() string {
 func (c *Counts) Set(text string) error {
 	var list Counts
 	for _, part := range strings.Split(text, ",") {
-		var n Count
+		n := AtLeast(1)
 		if err := n.Set(strings.TrimSpace(part)); err != nil {
 			return fmt.Errorf("every entry %w", err)
 		}
-		list = append(list, int(n))
+		list = append(list, n.Int())
 	}
 	*c = list
 	return nil

@@ -46,3 +46,27 @@ func TestAddresses(t *testing.T) {
 		}
 	}
 }
+
+// A count says its bounds when it is out of them, and stays what it was.
+func TestCounts(t *testing.T) {
+	within, atLeast := Within(3, 2, 8), AtLeast(16)
+	for _, c := range []struct {
+		count *Count
+		text  string
+		want  string // after it
+		err   string
+	}{
+		{&within, "1", "3", "must be a whole number from 2 to 8"},
+		{&within, "9", "3", "must be a whole number from 2 to 8"},
+		{&within, "8", "8", ""},
+		{&within, "99999999999999999999", "8", "must be a whole number from 2 to 8"},
+		{&atLeast, "15", "", "must be a whole number, 16 or more"},
+		{&atLeast, "4294967296", "", "must be a whole number, 16 or more"},
+		{&atLeast, "16", "16", ""},
+	} {
+		err := c.count.Set(c.text)
+		if c.count.String() != c.want || err == nil != (c.err == "") || err != nil && err.Error() != c.err {
+			t.Errorf("%s: %q (%v), want %q and %q", c.text, c.count.String(), err, c.want, c.err)
+		}
+	}
+}

@@ -1,4 +1,4 @@
-package tensor
+package team
 
 import (
 	"errors"
@@ -13,7 +13,7 @@ import (
 func TestBarrierKeepsRoundsApart(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	for n := 1; n <= 4; n++ {
-		team := NewTeam(n)
+		team := New(n)
 		written := make([]int, n) // by its worker only
 		var early atomic.Int32
 		team.Run(func(w Worker) {
@@ -37,7 +37,7 @@ func TestBarrierKeepsRoundsApart(t *testing.T) {
 
 func TestRunIsOncePerWorker(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	team := NewTeam(3)
+	team := New(3)
 	var calls [3]int
 	for range 100 {
 		team.Run(func(w Worker) {
@@ -59,7 +59,7 @@ func TestRunIsOncePerWorker(t *testing.T) {
 func TestPanicOfOneWorker(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	broken := errors.New("broken")
-	team := NewTeam(3)
+	team := New(3)
 	defer team.Close()
 	for culprit := range 3 {
 		failure := panicOf(func() {
@@ -87,7 +87,7 @@ func TestPanicOfOneWorker(t *testing.T) {
 }
 
 func TestPanicOfAll(t *testing.T) {
-	team := NewTeam(2)
+	team := New(2)
 	defer team.Close()
 	if failure := panicOf(func() { team.Run(func(Worker) { panic("all") }) }); failure.Value != "all" {
 		t.Errorf("%v", failure)
@@ -101,7 +101,7 @@ func panicOf(f func()) (p WorkerPanic) {
 }
 
 func TestRunAllocatesNothing(t *testing.T) {
-	team := NewTeam(2)
+	team := New(2)
 	defer team.Close()
 	job := func(w Worker) { w.Barrier() }
 	if n := testing.AllocsPerRun(100, func() { team.Run(job) }); n != 0 {

@@ -1,4 +1,8 @@
-package tensor
+// Package team knows how n threads work on one job at once: how they start,
+// wait for each other, and what becomes of the others when one fails.
+//
+// It leaves what the job is, and who does which part of it, to its callers.
+package team
 
 import (
 	"fmt"
@@ -12,11 +16,12 @@ import (
 //   - The n workers are goroutines of the team, pinned to a thread while they
 //     work; the caller of Run only waits (measured: a third less than with the
 //     caller as a worker, whose fellow the scheduler is slow to wake).
-//   - They spin only in Barrier; between runs they block.
+//   - They spin only in Barrier, and there not for long; between runs they block.
 //   - One goroutine at a time may call Run; Close comes after the last one.
 type Team struct {
 	job     func(Worker)
 	wake    []chan struct{} // one for each worker
+	seats   []seat          // likewise
 	running atomic.Int32    // workers still in this run
 	done    chan struct{}   // the last of them says so
 	ended   sync.WaitGroup  // goroutines of the team
@@ -24,6 +29,13 @@ type Team struct {
 
 	mu      sync.Mutex
 	failure *WorkerPanic // the first of this run
+}
+
+// seat is what a worker keeps, on cache lines of its own.
+type seat struct {
+	patience patience
+	place    atomic.Int32 // the CPU where it last woke, plus one; 0 between runs
+	_        [116]byte
 }
 
 // Worker is one of N in a run.
@@ -41,7 +53,7 @@ type WorkerPanic struct {
 
 // Error says what the worker's panic said, and where it was.
 func (p WorkerPanic) Error() string {
-	return fmt.Sprintf("tensor: worker %d panicked: %v\n%s", p.Worker, p.Value, p.Stack)
+	return fmt.Sprintf("team: worker %d panicked: %v\n%s", p.Worker, p.Value, p.Stack)
 }
 
 // Unwrap is the panic's value if that is an error.
@@ -50,12 +62,12 @@ func (p WorkerPanic) Unwrap() error {
 	return err
 }
 
-// NewTeam starts n goroutines; Close ends them.
-func NewTeam(n int) *Team {
+// New starts n goroutines; Close ends them.
+func New(n int) *Team {
 	if n < 1 {
-		panic(fmt.Sprintf("tensor: team of %d", n))
+		panic(fmt.Sprintf("team: %d workers", n))
 	}
-	t := &Team{done: make(chan struct{}, 1)}
+	t := &Team{done: make(chan struct{}, 1), seats: make([]seat, n)}
 	for id := range n {
 		wake := make(chan struct{}, 1)
 		t.wake = append(t.wake, wake)
@@ -72,7 +84,7 @@ func (t *Team) Size() int { return len(t.wake) }
 // WorkerPanic; the team can be used again.
 func (t *Team) Run(f func(w Worker)) {
 	if len(t.wake) == 0 {
-		panic("tensor: run of a closed team")
+		panic("team: run of a closed team")
 	}
 	t.job = f
 	t.running.Store(int32(len(t.wake)))
@@ -101,7 +113,9 @@ func (t *Team) Close() {
 func (t *Team) serve(w Worker, wake <-chan struct{}) {
 	for range wake {
 		runtime.LockOSThread()
+		t.takePlace(w.ID)
 		t.work(w)
+		t.seats[w.ID].place.Store(0)
 		runtime.UnlockOSThread()
 		if t.running.Add(-1) == 0 {
 			t.done <- struct{}{}
@@ -121,64 +135,14 @@ func (t *Team) work(w Worker) {
 		if t.failure == nil {
 			t.failure = &WorkerPanic{Worker: w.ID, Value: value, Stack: debug.Stack()}
 		}
-		t.barrier.poison.Store(true)
+		t.barrier.fail()
 	}()
 	t.job(w)
 }
 
 // Barrier returns when all workers of the run have called it.
-func (w Worker) Barrier() { w.team.barrier.wait(int32(w.N)) }
-
-// poisoned is what a worker leaves a run with when another has failed.
-type poisoned struct{}
-
-// barrier counts arrivals; the last one turns the generation, which the
-// others watch. The fields lie on cache lines of their own.
-type barrier struct {
-	_          [64]byte
-	arrived    atomic.Int32
-	_          [60]byte
-	generation atomic.Uint32
-	poison     atomic.Bool // read as rarely as written: it may share the line
-	_          [56]byte
-}
-
-func (b *barrier) wait(n int32) {
-	generation := b.generation.Load()
-	b.leaveIfPoisoned()
-	if b.arrived.Add(1) == n {
-		b.arrived.Store(0)
-		b.generation.Add(1)
-		return
+func (w Worker) Barrier() {
+	if slept := w.team.barrier.wait(int32(w.N), &w.team.seats[w.ID].patience); slept {
+		w.team.takePlace(w.ID)
 	}
-	for spins := 1; b.generation.Load() == generation; spins++ {
-		if spin(spins) {
-			b.leaveIfPoisoned()
-		}
-	}
-}
-
-// leaveIfPoisoned unwinds a worker from a run that is lost.
-func (b *barrier) leaveIfPoisoned() {
-	if b.poison.Load() {
-		panic(poisoned{})
-	}
-}
-
-func (b *barrier) reset() {
-	b.arrived.Store(0)
-	b.poison.Store(false)
-}
-
-const spinsPerYield = 1024
-
-// spin is one turn of waiting; now and then it lets other goroutines have the
-// core, and says so.
-func spin(turn int) (yielded bool) {
-	pause()
-	if turn%spinsPerYield != 0 {
-		return false
-	}
-	runtime.Gosched()
-	return true
 }

@@ -1,0 +1,94 @@
+package api_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"mneme/internal/api"
+)
+
+// dial opens a bare connection and writes the head of a chat with a body of so
+// many bytes.
+func (b *bench) dial(head string, length int) net.Conn {
+	b.t.Helper()
+	conn, err := net.Dial("tcp", b.http.Listener.Addr().String())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", head, length); err != nil {
+		b.t.Fatal(err)
+	}
+	return conn
+}
+
+// readReply reads an answer, and whether the connection is then at its end.
+func (b *bench) readReply(conn net.Conn) (got reply, closed bool) {
+	b.t.Helper()
+	in := bufio.NewReader(conn)
+	answer, err := http.ReadResponse(in, nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(3 * time.Second))
+	_, err = in.ReadByte()
+	return reply{answer.StatusCode, answer.Header, string(text)}, !errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// Half a body, and then nothing: the request is told so and its line closed.
+func TestHalfABody(t *testing.T) {
+	b := newBenchWith(t, api.Options{BodyPatience: 100 * time.Millisecond})
+	conn := b.dial("POST /v1/chat/completions", 1000)
+	_, _ = io.WriteString(conn, `{"messages":`)
+	got, closed := b.readReply(conn)
+	b.want(got, 408, `{"error":{"message":"the body stopped after 12 bytes: nothing more came for 100ms","type":"invalid_request_error","param":null,"code":"body_timeout"}}`)
+	if !closed {
+		t.Error("the connection is still open")
+	}
+	b.alive()
+}
+
+// A body that nobody reads may not hold the line either.
+func TestABodyNobodyReads(t *testing.T) {
+	b := newBenchWith(t, api.Options{BodyPatience: 100 * time.Millisecond})
+	for _, c := range []struct {
+		head   string
+		status int
+	}{{"GET /healthz", 200}, {"POST /nowhere", 404}} {
+		got, closed := b.readReply(b.dial(c.head, 1000))
+		if got.status != c.status || !closed {
+			t.Errorf("%s: %d, closed %v", c.head, got.status, closed)
+		}
+	}
+}
+
+// A body that comes in drops takes longer than the patience and is read; so
+// does the answer to it, and the same line carries the next request.
+func TestASlowBody(t *testing.T) {
+	b := newBenchWith(t, api.Options{BodyPatience: 400 * time.Millisecond})
+	b.fake.hold = make(chan struct{})
+	body := `{` + hi + `}`
+	conn := b.dial("POST /v1/chat/completions", len(body))
+	for drop := range strings.SplitAfterSeq(body, `,`) {
+		time.Sleep(250 * time.Millisecond)
+		_, _ = io.WriteString(conn, drop)
+	}
+	time.Sleep(500 * time.Millisecond)
+	close(b.fake.hold)
+	if got, closed := b.readReply(conn); got.status != 200 || closed {
+		t.Errorf("%d %s, closed %v", got.status, got.body, closed)
+	}
+}
