@@ -112,7 +112,7 @@ func (e *Engine) place(s *sequence) bool {
 	}
 	for e.adoptNext(s) {
 	}
-	r, ok := e.allocate(s, s.kv.Missing(s.target()))
+	r, ok := e.allocate(s, s.kv.Missing(s.target(), e.cfg.StepTokens))
 	if !ok {
 		s.kv.Drop()
 		s.releaseOwn()

@@ -294,10 +294,10 @@ func (e *Engine) bound(s *sequence) error {
 	if m := s.req.MaxTokens; m > 0 && m < s.limit-s.prompt {
 		s.limit = s.prompt + m
 	}
-	if !e.pool.Fits(kv.NeedFor(s.prompt + 1)) {
-		return &CapacityError{NeedBytes: e.pool.Bytes(kv.NeedFor(s.prompt + 1)), PoolBytes: e.pool.BudgetBytes()}
+	if !e.pool.Fits(e.pool.NeedFor(s.prompt+1, e.cfg.StepTokens)) {
+		return &CapacityError{NeedBytes: e.pool.Bytes(e.pool.NeedFor(s.prompt+1, e.cfg.StepTokens)), PoolBytes: e.pool.BudgetBytes()}
 	}
-	for !e.pool.Fits(kv.NeedFor(s.limit)) {
+	for !e.pool.Fits(e.pool.NeedFor(s.limit, e.cfg.StepTokens)) {
 		s.limit = max(s.prompt+1, s.limit-kv.BlockTokens)
 	}
 	return nil

@@ -36,14 +36,14 @@ func (f *faults) ask(p FaultPoint) error {
 
 // faultStory: an agent's restored turn over text, beside a turn of another. It
 // gives the agent's answer and error, and the other's answer.
-func faultStory(r *rig) (mine answer, err error, other answer) {
+func faultStory(r *rig) (mine, other answer, err error) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		other, _ = r.try(context.Background(), sampled(promptOf(200, 8), 60).in("other"))
 	})
 	mine, err = r.try(context.Background(), textRequest(chatText("Tell me of the sea.", faultAnswer, "And of the wind, of all the winds there are."), 40).as("ada"))
 	wg.Wait()
-	return mine, err, other
+	return mine, other, err
 }
 
 // faultAnswer stands for an earlier answer, long enough to fill blocks.
@@ -60,7 +60,7 @@ func TestSubmitErrorFreesAllLayers(t *testing.T) {
 	seed.stop()
 
 	clean := &faults{passed: map[FaultPoint]int{}}
-	want, err, wantOther := faultRun(t, copyDir(t, dir), clean)
+	want, wantOther, err := faultRun(t, copyDir(t, dir), clean)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestSubmitErrorFreesAllLayers(t *testing.T) {
 		}
 		for _, nth := range []int{1, max(1, clean.passed[p]/3), max(1, clean.passed[p]*2/3)} {
 			f := &faults{passed: map[FaultPoint]int{}, at: p, nth: nth}
-			got, err, other := faultRun(t, copyDir(t, dir), f)
+			got, other, err := faultRun(t, copyDir(t, dir), f)
 			if !f.hit {
 				t.Errorf("%s %d of %d was not hit", p, nth, clean.passed[p])
 			}
@@ -88,11 +88,11 @@ func TestSubmitErrorFreesAllLayers(t *testing.T) {
 }
 
 // faultRun tells the story on a server with faults, then asks again without.
-func faultRun(t *testing.T, dir string, f *faults) (answer, error, answer) {
+func faultRun(t *testing.T, dir string, f *faults) (mine, other answer, err error) {
 	t.Helper()
 	r := newRig(t, rigOptions{dir: dir, fault: f.ask, threads: 1})
 	defer r.stop()
-	mine, err, other := faultStory(r)
+	mine, other, err = faultStory(r)
 	r.checkTables()
 	f.mu.Lock()
 	f.over = true
@@ -103,7 +103,7 @@ func faultRun(t *testing.T, dir string, f *faults) (answer, error, answer) {
 	} else if err == nil && mine.text != "" && len(mine.ids) == len(again.ids) && !again.same(mine) {
 		t.Errorf("%s %d: again %v, first %v", f.at, f.nth, again, mine)
 	}
-	return mine, err, other
+	return mine, other, err
 }
 
 // An end of a sequence that does not run is counted and harms nobody.

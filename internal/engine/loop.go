@@ -177,7 +177,7 @@ func (e *Engine) plan() []int {
 
 // ensure reserves ahead so that the sequence can grow to n tokens.
 func (e *Engine) ensure(s *sequence, n int) bool {
-	need := s.kv.Missing(n)
+	need := s.kv.Missing(n, e.cfg.StepTokens)
 	if need.Empty() {
 		return true
 	}

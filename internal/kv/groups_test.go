@@ -1,8 +1,10 @@
 package kv
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"mneme/internal/quant"
@@ -242,5 +244,52 @@ func TestDoubleFreePanics(t *testing.T) {
 			}()
 			bad()
 		}()
+	}
+}
+
+// A restored table reads of its windows what the end needs; if the end cannot be
+// read, a shorter one reads what that needs.
+func TestRestoreAcrossTheWindow(t *testing.T) {
+	p := newWindowedPool(t)
+	g := newGrowing(t, p)
+	grow(t, g, ids(640, 1), 64)
+	keys, tokens := append([]Key(nil), g.Keys()...), ids(640, 1)
+	g.Drop()
+	p.Forget(keys)
+	for _, c := range []struct{ broken, want, reads int }{{10, 10, 10 + 2}, {7, 7, 10 + 2 + 7 + 2}, {0, 0, 10 + 2}} {
+		next := newGrowing(t, p)
+		r, ok := p.Allocate(next.Missing(640, 64))
+		if !ok {
+			t.Fatal("no room")
+		}
+		next.Stock(r)
+		reads := 0
+		var mu sync.Mutex
+		n, err := next.RestoreSealed(keys, tokens, func(i, group int, id BlockID) error {
+			mu.Lock()
+			defer mu.Unlock()
+			reads++
+			if i == c.broken {
+				return errors.New("broken")
+			}
+			return nil
+		})
+		if n != c.want || (err != nil) != (c.broken < 10) || reads > c.reads || next.Len() != 64*n {
+			t.Errorf("broken at %d: %d blocks, %d reads, %v, want %d and at most %d", c.broken, n, reads, err, c.want, c.reads)
+		}
+		next.Drop()
+		p.Forget(keys)
+		if err := p.Check(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Reserving for a long sequence takes of a window group its window and a step.
+func TestReservationKnowsWindows(t *testing.T) {
+	p := newWindowedPool(t)
+	need := p.NeedFor(6400, 512)
+	if need.Later != 99 || need.Windowed != 3+8 {
+		t.Errorf("need %+v, want 99 blocks in the full group and 11 in the other", need)
 	}
 }

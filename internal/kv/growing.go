@@ -3,6 +3,7 @@ package kv
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -210,47 +211,90 @@ func (g *Growing) takeOpen(group int) BlockID {
 const restoreReaders = 4
 
 // RestoreSealed fills a reserved block per key and group by read and appends
-// them under their keys, up to the first that cannot be read: n of them. read
-// is called by several goroutines at once, for different blocks; tokens are
-// those of all keys.
+// them under their keys, up to the first that cannot be read: n of them. Of a
+// group with a window only what the end of the run needs is read. read is
+// called by several goroutines at once, for different blocks; tokens are those
+// of all keys.
 func (g *Growing) RestoreSealed(keys []Key, tokens []token.ID, read func(i, group int, id BlockID) error) (n int, err error) {
-	ids := make([][]BlockID, len(keys))
+	ids := g.takeRun(len(keys))
+	errs := readAll(ids, read)
+	for n < len(keys) && errs[n] == nil {
+		n++
+	}
+	err = errors.Join(errs...)
+	if n < len(keys) && g.windowed() { // a shorter run needs other blocks of its windows
+		g.restockRun(ids)
+		if n > 0 {
+			n, _ = g.RestoreSealed(keys[:n], tokens, read)
+		}
+		return n, err
+	}
+	for i := range n {
+		for gi, id := range ids[i] {
+			if id != NoBlock {
+				ids[i][gi], _ = g.pool.publish(id, keys[i])
+			}
+		}
+		g.adopt(keys[i], tokens[i*BlockTokens:(i+1)*BlockTokens], ids[i])
+	}
+	g.slide()
+	g.restockRun(ids[n:])
+	return n, err
+}
+
+func (g *Growing) windowed() bool {
+	return slices.ContainsFunc(g.spec.Groups, func(group Group) bool { return group.Window > 0 })
+}
+
+// takeRun takes blocks for n keys, [key][group]; NoBlock where the window of
+// the run's end has passed.
+func (g *Growing) takeRun(n int) [][]BlockID {
+	ids := make([][]BlockID, n)
+	end := len(g.keys) + n
 	for i := range ids {
-		form := g.spec.Format.Form(len(g.keys) + i)
-		for gi := range g.groups {
-			ids[i] = append(ids[i], g.stock.take(gi, form))
+		at := len(g.keys) + i
+		for gi, group := range g.spec.Groups {
+			id := NoBlock
+			if at > end-group.keeps(end*BlockTokens) {
+				id = g.stock.take(gi, g.spec.Format.Form(at))
+			}
+			ids[i] = append(ids[i], id)
 		}
 	}
-	errs := make([]error, len(keys))
+	return ids
+}
+
+// readAll calls read for every block, several at a time, and gives each key's error.
+func readAll(ids [][]BlockID, read func(i, group int, id BlockID) error) []error {
+	errs := make([]error, len(ids))
 	var next atomic.Int64
 	var readers sync.WaitGroup
-	for range min(restoreReaders, len(keys)) {
+	for range min(restoreReaders, len(ids)) {
 		readers.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(keys); i = int(next.Add(1)) - 1 {
+			for i := int(next.Add(1)) - 1; i < len(ids); i = int(next.Add(1)) - 1 {
 				for gi, id := range ids[i] {
-					errs[i] = errors.Join(errs[i], read(i, gi, id))
+					if id != NoBlock {
+						errs[i] = errors.Join(errs[i], read(i, gi, id))
+					}
 				}
 			}
 		})
 	}
 	readers.Wait()
-	for n < len(keys) && errs[n] == nil {
-		for gi, id := range ids[n] {
-			ids[n][gi], _ = g.pool.publish(id, keys[n])
-		}
-		g.adopt(keys[n], tokens[n*BlockTokens:(n+1)*BlockTokens], ids[n])
-		n++
+	return errs
+}
+
+func (g *Growing) restockRun(ids [][]BlockID) {
+	for _, block := range ids {
+		g.restock(block)
 	}
-	g.slide()
-	for _, rest := range ids[n:] {
-		g.restock(rest)
-	}
-	return n, errors.Join(errs...)
 }
 
 func (g *Growing) restock(ids []BlockID) {
 	for gi, id := range ids {
-		g.restockOne(gi, id)
+		if id != NoBlock {
+			g.restockOne(gi, id)
+		}
 	}
 }
 
@@ -295,33 +339,40 @@ func (p *Pool) unhold(id BlockID) {
 
 // --- growth ---
 
-// Missing is what the stock lacks for the table to grow to n tokens.
-func (g *Growing) Missing(n int) Need {
+// Missing is what the stock lacks for the table to grow to n tokens in steps of
+// at most step tokens. A group with a window needs its window and a step.
+func (g *Growing) Missing(n, step int) Need {
 	var need Need
-	for b := len(g.keys); (b+1)*BlockTokens <= n; b++ {
-		if b == 0 {
-			need.First++
-		} else {
-			need.Later++
+	sealed := max(0, n/BlockTokens-len(g.keys))
+	first := 0
+	if len(g.keys) == 0 && sealed > 0 {
+		first, sealed = 1, sealed-1
+	}
+	open := g.openNeed(n)
+	for gi, group := range g.spec.Groups {
+		later, into := sealed, &need.Later
+		if group.Window > 0 {
+			later, into = min(sealed, group.keeps(n)+blocksFor(step)), &need.Windowed
 		}
+		f, l, o := g.lacks(gi, first, later, open)
+		need.First, *into, need.Open = max(need.First, f), max(*into, l), max(need.Open, o)
 	}
-	f := g.spec.Format
-	if f.Form(0) == f.Form(1) {
-		need.Later, need.First = need.Later+need.First, 0
-	}
-	need.First = max(0, need.First-g.stock.Left(0, f.Form(0)))
-	if f.Form(1) == f.Open() {
-		return g.missingOneClass(need, n)
-	}
-	need.Later = max(0, need.Later-g.stock.Left(0, f.Form(1)))
-	need.Open = max(0, g.openNeed(n)-g.stock.Left(0, f.Open()))
 	return need
 }
 
-// missingOneClass counts open and sealed blocks together: they are of one class.
-func (g *Growing) missingOneClass(need Need, n int) Need {
-	total := need.Later + g.openNeed(n)
-	return Need{Open: max(0, total-g.stock.Left(0, g.spec.Format.Open()))}
+// lacks is how much more than its stock a group needs; forms may share a class.
+func (g *Growing) lacks(group, first, later, open int) (f, l, o int) {
+	format := g.spec.Format
+	left := g.stock.Left(group, format.Form(0))
+	f, left = max(0, first-left), max(0, left-first)
+	if format.Form(1) != format.Form(0) {
+		left = g.stock.Left(group, format.Form(1))
+	}
+	l, left = max(0, later-left), max(0, left-later)
+	if format.Open() != format.Form(1) {
+		left = g.stock.Left(group, format.Open())
+	}
+	return f, l, max(0, open-left)
 }
 
 // openNeed is the number of open blocks to be taken on the way to n tokens. Two

@@ -193,16 +193,24 @@ func (p *Pool) Reconfigure(spec Spec) error {
 
 // --- taking ---
 
-// Need is what a turn takes, for every group alike.
+// Need is what a turn takes, per group.
 type Need struct {
-	First int    // sealed blocks in the form of block 0
-	Later int    // sealed blocks in the form of all others
-	Open  int    // full-precision blocks
-	Owner string // whose they will be; for messages
+	First    int    // sealed blocks in the form of block 0
+	Later    int    // sealed blocks in the form of all others, in groups without a window
+	Windowed int    // the same in groups with one
+	Open     int    // full-precision blocks
+	Owner    string // whose they will be; for messages
+}
+
+func (n Need) later(g Group) int {
+	if g.Window > 0 {
+		return n.Windowed
+	}
+	return n.Later
 }
 
 // Empty says whether nothing is needed.
-func (n Need) Empty() bool { return n.First == 0 && n.Later == 0 && n.Open == 0 }
+func (n Need) Empty() bool { return n.First == 0 && n.Later == 0 && n.Windowed == 0 && n.Open == 0 }
 
 // Bytes is the room a need takes.
 func (p *Pool) Bytes(n Need) int64 {
@@ -235,7 +243,7 @@ func (p *Pool) Allocate(n Need) (*Reservation, bool) {
 	r := &Reservation{pool: p, blocks: make([][]BlockID, len(p.classes))}
 	for g := range p.spec.Groups {
 		if !p.fillLocked(r, g, p.spec.Format.Form(0), n.First) ||
-			!p.fillLocked(r, g, p.spec.Format.Form(1), n.Later) ||
+			!p.fillLocked(r, g, p.spec.Format.Form(1), n.later(p.spec.Groups[g])) ||
 			!p.fillLocked(r, g, p.spec.Format.Open(), n.Open) {
 			r.returnLocked()
 			return nil, false
@@ -254,7 +262,7 @@ func (l *layout) byClass(n Need) []int {
 	out := make([]int, len(l.classes))
 	for g := range l.spec.Groups {
 		out[l.classOf[groupForm{g, l.spec.Format.Form(0)}]] += n.First
-		out[l.classOf[groupForm{g, l.spec.Format.Form(1)}]] += n.Later
+		out[l.classOf[groupForm{g, l.spec.Format.Form(1)}]] += n.later(l.spec.Groups[g])
 		out[l.classOf[groupForm{g, l.spec.Format.Open()}]] += n.Open
 	}
 	return out
@@ -639,12 +647,15 @@ func (p *Pool) Fits(n Need) bool {
 	return slabs <= len(p.slabs)
 }
 
-// NeedFor is what a sequence of n tokens takes from nothing.
-func NeedFor(n int) Need {
-	if n < BlockTokens {
-		return Need{Open: 1}
+// NeedFor is what a sequence takes from nothing to n tokens in steps of at most
+// step tokens.
+func (p *Pool) NeedFor(n, step int) Need {
+	empty := Growing{spec: p.Spec(), stock: &Reservation{pool: p, blocks: make([][]BlockID, len(p.classes))}}
+	empty.groups = make([]growGroup, len(empty.spec.Groups))
+	for gi := range empty.groups {
+		empty.groups[gi].open = NoBlock
 	}
-	return Need{First: 1, Later: n/BlockTokens - 1, Open: 2}
+	return empty.Missing(n, step)
 }
 
 // Forget drops cached blocks of these keys; held ones stay.

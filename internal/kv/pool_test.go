@@ -45,7 +45,7 @@ func grow(t testing.TB, g *Growing, tokens []token.ID, step int) {
 	t.Helper()
 	for len(tokens) > 0 {
 		n := min(step, len(tokens))
-		if need := g.Missing(g.Len() + n); !need.Empty() {
+		if need := g.Missing(g.Len()+n, 512); !need.Empty() {
 			r, ok := g.pool.Allocate(need)
 			if !ok {
 				t.Fatalf("pool too small for %+v", need)
@@ -234,7 +234,7 @@ func TestUndoGivesThePlanBack(t *testing.T) {
 	p := newTestPool(t, FormatQ4, 64)
 	g := newGrowing(t, p)
 	grow(t, g, ids(60, 1), 60)
-	r, _ := p.Allocate(g.Missing(200))
+	r, _ := p.Allocate(g.Missing(200, 512))
 	g.Stock(r)
 	g.Plan(140)
 	g.Undo()
@@ -288,7 +288,7 @@ func TestConcurrentAllocation(t *testing.T) {
 		workers.Go(func() {
 			for round := range 1000 {
 				g := newGrowing(t, p)
-				r, ok := p.Allocate(NeedFor(200))
+				r, ok := p.Allocate(p.NeedFor(200, 512))
 				if !ok {
 					continue
 				}

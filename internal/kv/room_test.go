@@ -20,7 +20,7 @@ func sizedPool(t *testing.T, format Format, bytes int64) *Pool {
 func growTo(p *Pool, g *Growing, n, chunk int) bool {
 	for n > 0 {
 		c := min(chunk, n)
-		r, ok := p.Allocate(g.Missing(g.Len() + c))
+		r, ok := p.Allocate(g.Missing(g.Len()+c, 512))
 		if !ok {
 			return false
 		}

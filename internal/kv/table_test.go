@@ -37,7 +37,7 @@ func TestRestore(t *testing.T) {
 	}
 
 	next := newGrowing(t, p)
-	r, _ := p.Allocate(next.Missing(400))
+	r, _ := p.Allocate(next.Missing(400, 512))
 	next.Stock(r)
 	gone := errors.New("gone")
 	got, err := next.RestoreSealed(keys, tokens, func(i, group int, id BlockID) error {
@@ -92,7 +92,7 @@ func TestRestore(t *testing.T) {
 func TestFollow(t *testing.T) {
 	p := newTestPool(t, FormatQ4, 128)
 	leader, follower := newGrowing(t, p), newGrowing(t, p)
-	r, _ := p.Allocate(follower.Missing(200))
+	r, _ := p.Allocate(follower.Missing(200, 512))
 	follower.Stock(r)
 	grow(t, leader, ids(200, 1), 64)
 	before := p.Stats().form(quant.KVQ4).Reserved
@@ -166,7 +166,7 @@ func TestFormats(t *testing.T) {
 		t.Error("pool of 1,000 bytes")
 	}
 	p := newTestPool(t, FormatQ4, 64)
-	if need := NeedFor(300); !p.Fits(need) || p.Bytes(need) <= 0 || p.Fits(NeedFor(1<<20)) || NeedFor(10) != (Need{Open: 1}) {
+	if need := p.NeedFor(300, 512); !p.Fits(need) || p.Bytes(need) <= 0 || p.Fits(p.NeedFor(1<<20, 512)) || p.NeedFor(10, 512) != (Need{Open: 1}) {
 		t.Errorf("need %+v of %d bytes", need, p.Bytes(need))
 	}
 }

@@ -30,18 +30,38 @@ type Config struct {
 	// RopeFactors divide the frequency of each rotated pair; nil for none.
 	RopeFactors []float32
 	NormEps     float32
+
+	// Window is how far local layers look back, themselves included; 0 if all
+	// layers see everything. Every FullEvery-th layer is full all the same.
+	Window        int
+	FullEvery     int
+	RopeBaseLocal float64
 }
+
+// local says whether a layer looks back Window positions only.
+func (c Config) local(layer int) bool { return c.Window > 0 && (layer+1)%c.FullEvery != 0 }
 
 // family is what one architecture does differently; the shared layers read it.
 type family struct {
 	// ropeAdjacent: the file's q and k rows pair neighbours (2i, 2i+1); the
 	// kernels pair halves (i, i+dim/2), so rows are permuted at load.
 	ropeAdjacent bool
+	qkvBias      bool // q, k and v have biases
+	qkNorm       bool // q and k are normed per head before they are rotated
+	postNorms    bool // attention's and the MLP's outputs are normed before they are added
+	embedScale   bool // embeddings are multiplied by sqrt(Dim)
+	gelu         bool // the MLP's gate is GELU (tanh form) instead of SiLU
+	// windows reads the keys of local layers; nil where there are none.
+	windows func(c *Config, r *configReader)
 }
 
-// families are the architectures that run, by general.architecture.
+// families are the architectures that run, by general.architecture; each is
+// declared in a file of its own.
 var families = map[string]family{
-	"llama": {ropeAdjacent: true},
+	"llama":  llama,
+	"qwen2":  qwen2,
+	"qwen3":  qwen3,
+	"gemma3": gemma3,
 }
 
 // Families lists the supported architectures.
@@ -76,6 +96,9 @@ func ReadConfig(f *gguf.File) (Config, error) {
 		c.HeadDim = r.intOr("attention.key_length", c.Dim/c.Heads, 1, 4096)
 		c.Vocab = r.vocab()
 		c.RopeFactors = r.factors(c.HeadDim)
+		if windows := families[arch].windows; windows != nil {
+			windows(&c, &r)
+		}
 	}
 	if r.err != nil {
 		return Config{}, fmt.Errorf("model: %w", r.err)
@@ -90,7 +113,8 @@ func ReadConfig(f *gguf.File) (Config, error) {
 // nothing here reads: a wrong answer without a word is worse than none.
 func refuseIgnored(f *gguf.File, c Config) error {
 	for key, harmless := range map[string]uint64{
-		"rope.dimension_count": uint64(c.HeadDim), "attention.value_length": uint64(c.HeadDim), "attention.sliding_window": 0, "expert_count": 0,
+		"rope.dimension_count": uint64(c.HeadDim), "attention.value_length": uint64(c.HeadDim), "attention.sliding_window": uint64(c.Window), "expert_count": 0,
+		"vocab_size": uint64(c.Vocab),
 	} {
 		if v, ok := f.Uint(c.Arch + "." + key); ok && v != harmless {
 			return fmt.Errorf("key %s.%s = %d is not supported; only %d is", c.Arch, key, v, harmless)

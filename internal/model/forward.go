@@ -1,7 +1,11 @@
 package model
 
 import (
+	"math"
+
+	"mneme/internal/arena"
 	"mneme/internal/kv"
+	"mneme/internal/quant"
 	"mneme/internal/team"
 	"mneme/internal/tensor"
 )
@@ -27,12 +31,12 @@ func (r *Runner) forward(w team.Worker) {
 		w.Barrier()
 		r.attend(w, i)
 		w.Barrier()
-		r.project(w, r.att, m.qRows(), ly.out, r.acts[actOut])
+		r.project(w, r.att, m.qRows(), ly.out, r.acts[actOut], ly.postAttn)
 		r.normRows(w, ly.ffNorm, r.acts[actGateUp])
 		w.Barrier()
-		m.kernels.GateUp(r.hidden, m.FF, ly.gateUp, r.acts[actGateUp], w.ID, w.N, r.worker[w.ID].tile)
+		r.gateUp(w, ly)
 		w.Barrier()
-		r.project(w, r.hidden, m.FF, ly.down, r.acts[actDown])
+		r.project(w, r.hidden, m.FF, ly.down, r.acts[actDown], ly.postFF)
 	}
 	w.Barrier()
 	r.head(w)
@@ -73,7 +77,14 @@ func share(w team.Worker, n int) (lo, hi int) { return n * w.ID / w.N, n * (w.ID
 func (r *Runner) embed(w team.Worker) {
 	lo, hi := share(w, len(r.rows))
 	for i := lo; i < hi; i++ {
-		r.m.embed.row(int(r.rows[i]), r.x[i*r.m.Dim:][:r.m.Dim])
+		x := r.x[i*r.m.Dim:][:r.m.Dim]
+		r.m.embed.row(int(r.rows[i]), x)
+		if r.m.family.embedScale {
+			scale := float32(math.Sqrt(float64(r.m.Dim)))
+			for j := range x {
+				x[j] *= scale
+			}
+		}
 	}
 }
 
@@ -91,8 +102,8 @@ func (r *Runner) normRow(w team.Worker, from int, norm []float32, act *tensor.Ac
 	r.m.kernels.SetRow(act, to, dst)
 }
 
-// project adds weights * src to the residual stream.
-func (r *Runner) project(w team.Worker, src []float32, width int, weights *tensor.Weights, act *tensor.Act) {
+// project adds weights * src, normed if there is a norm, to the residual stream.
+func (r *Runner) project(w team.Worker, src []float32, width int, weights *tensor.Weights, act *tensor.Act, norm []float32) {
 	m := r.m
 	lo, hi := share(w, len(r.rows))
 	for i := lo; i < hi; i++ {
@@ -102,7 +113,11 @@ func (r *Runner) project(w team.Worker, src []float32, width int, weights *tenso
 	m.kernels.MatMul(r.wide, r.wideLen(), weights, act, w.ID, w.N)
 	w.Barrier()
 	for i := lo; i < hi; i++ {
-		m.kernels.Add(r.x[i*m.Dim:][:m.Dim], r.wide[i*r.wideLen():][:m.Dim])
+		sum := r.wide[i*r.wideLen():][:m.Dim]
+		if norm != nil {
+			m.kernels.RMSNorm(sum, sum, norm, m.NormEps)
+		}
+		m.kernels.Add(r.x[i*m.Dim:][:m.Dim], sum)
 	}
 }
 
@@ -115,6 +130,30 @@ func (r *Runner) head(w team.Worker) {
 	w.Barrier()
 	if len(r.wanted) > 0 {
 		r.m.kernels.MatMul(r.logits, r.m.head.PaddedN(), r.m.head, r.acts[actQKV], w.ID, w.N)
+	}
+}
+
+// gateUp computes the MLP's hidden layer.
+func (r *Runner) gateUp(w team.Worker, ly *layer) {
+	m := r.m
+	if !m.family.gelu {
+		m.kernels.GateUp(r.hidden, m.FF, ly.gateUp, r.acts[actGateUp], w.ID, w.N, r.worker[w.ID].tile)
+		return
+	}
+	ld := ly.gateUp.PaddedN()
+	m.kernels.MatMul(r.gated, ld, ly.gateUp, r.acts[actGateUp], w.ID, w.N)
+	w.Barrier()
+	lo, hi := share(w, len(r.rows))
+	for i := lo; i < hi; i++ {
+		geluRow(r.hidden[i*m.FF:][:m.FF], r.gated[i*ld:][:ld])
+	}
+}
+
+// geluRow is gelu(gate)*up for a row whose panels alternate gate, up.
+func geluRow(dst, gated []float32) {
+	for j := range dst {
+		at := j/panel*2*panel + j%panel
+		dst[j] = gelu(gated[at]) * gated[at+panel]
 	}
 }
 
@@ -132,33 +171,52 @@ func (r *Runner) appendKV(layer int) {
 }
 
 func (r *Runner) appendHead(s *slot, layer, head int) {
-	m, dim := r.m, r.m.HeadDim
-	kHalf, vHalf := r.openHalves(s, layer, head)
+	m, dim, ly := r.m, r.m.HeadDim, &r.m.layers[layer]
+	kHalf, vHalf := r.openHalves(s, ly, head)
+	kAt, vAt := m.qRows()+head*dim, m.qRows()+m.kvRows()+head*dim
 	for i := range s.Len() {
 		joint := r.wide[(s.row+i)*r.wideLen():]
-		k := joint[m.qRows()+head*dim:][:dim]
-		v := joint[m.qRows()+m.kvRows()+head*dim:][:dim]
-		m.kernels.Rope(k, 1, dim, r.ropeAt(s.From+kv.Pos(i)))
+		k, v := joint[kAt:][:dim], joint[vAt:][:dim]
+		if ly.qkvBias != nil {
+			m.kernels.Add(k, ly.qkvBias[kAt:][:dim])
+			m.kernels.Add(v, ly.qkvBias[vAt:][:dim])
+		}
+		if ly.kNorm != nil {
+			m.kernels.RMSNorm(k, k, ly.kNorm, m.NormEps)
+		}
+		pos := s.From + kv.Pos(i)
+		m.kernels.Rope(k, 1, dim, r.ropeAt(ly, pos))
 		if r.rotateV {
 			m.kernels.Hadamard(v, dim)
 		}
-		m.kernels.AppendKV(kHalf, vHalf, (s.From + kv.Pos(i)).InBlock(), k, v)
+		m.kernels.AppendKV(kHalf, vHalf, pos.InBlock(), k, v)
 	}
 	if s.Fills() {
-		form := r.spec.Format.Form(s.Index)
-		kSeal, vSeal := r.pool.Half(s.Seal[0], layer, head)
-		m.kernels.SealHalf(form, kSeal, kHalf, dim, kv.BlockTokens)
-		m.kernels.SealHalf(form, vSeal, vHalf, kv.BlockTokens, dim)
+		r.seal(s, ly, head, kHalf, vHalf)
 	}
 }
 
-func (r *Runner) ropeAt(pos kv.Pos) []float32 { return r.rope[int(pos)*r.m.HeadDim:][:r.m.HeadDim] }
+// seal stores a filled block's halves of one layer and head.
+func (r *Runner) seal(s *slot, ly *layer, head int, kHalf, vHalf []byte) {
+	form := r.spec.Format.Form(s.Index)
+	kSeal, vSeal := r.pool.Half(s.Seal[ly.group], ly.inGroup, head)
+	r.m.kernels.SealHalf(form, kSeal, kHalf, r.m.HeadDim, kv.BlockTokens)
+	r.m.kernels.SealHalf(form, vSeal, vHalf, kv.BlockTokens, r.m.HeadDim)
+}
+
+func (r *Runner) ropeAt(ly *layer, pos kv.Pos) []float32 {
+	table := r.rope
+	if ly.local {
+		table = r.ropeSW
+	}
+	return table[int(pos)*r.m.HeadDim:][:r.m.HeadDim]
+}
 
 // openHalves is the full-precision memory of the slot's block for one layer
 // and head.
-func (r *Runner) openHalves(s *slot, layer, head int) (k, v []byte) {
+func (r *Runner) openHalves(s *slot, ly *layer, head int) (k, v []byte) {
 	if s.fresh < 0 {
-		return r.pool.Half(s.Open[0], layer, head)
+		return r.pool.Half(s.Open[ly.group], ly.inGroup, head)
 	}
 	n := r.halfBytes()
 	b := r.fresh[(s.fresh*r.m.KVHeads+head)*2*n:]
@@ -176,28 +234,31 @@ func (r *Runner) attend(w team.Worker, layer int) {
 		if i >= len(r.tiles)*heads {
 			return
 		}
-		r.attendTile(&r.worker[w.ID], r.tiles[i/heads], layer, i%heads)
+		r.attendTile(&r.worker[w.ID], r.tiles[i/heads], &r.m.layers[layer], i%heads)
 	}
 }
 
 // attendTile: earlier sealed blocks in their stored form, the own block in full
-// precision up to each row's position.
-func (r *Runner) attendTile(sc *scratch, t tile, layer, head int) {
+// precision up to each row's position, in a local layer from its window on.
+func (r *Runner) attendTile(sc *scratch, t tile, ly *layer, head int) {
 	m, dim, g := r.m, r.m.HeadDim, r.queryGroup()
 	s, a := &r.slots[t.slot], sc.attention
 	own := (s.From + kv.Pos(t.from)).InBlock() + 1 // tokens of its block that the tile's first row sees
 	a.Begin(t.n * g)
 	for i := range t.n {
 		for j := range g {
-			copy(sc.q, r.wide[(s.row+t.from+i)*r.wideLen()+(head*g+j)*dim:][:dim])
-			m.kernels.Rope(sc.q, 1, dim, r.ropeAt(s.From+kv.Pos(t.from+i)))
+			r.query(sc.q, ly, s.row+t.from+i, s.From+kv.Pos(t.from+i), head*g+j)
 			a.Row(i*g+j, sc.q, own+i)
 		}
 	}
-	for _, table := range s.tables[0] {
-		r.readSealed(a, table, layer, head)
+	whole := 0 // the first block that every row behind it in the own block sees whole
+	if ly.local {
+		whole = r.readWindowEdge(sc, s, t, ly, head, own)
 	}
-	r.readOwn(a, s, t, own, layer, head)
+	r.readSealed(a, s, ly, head, whole, s.Index)
+	if whole <= s.Index {
+		r.readOwn(a, s, t, own, ly, head)
+	}
 	for i := range t.n {
 		out := r.att[(s.row+t.from+i)*m.qRows()+head*g*dim:][:g*dim]
 		for j := range g {
@@ -209,20 +270,92 @@ func (r *Runner) attendTile(sc *scratch, t tile, layer, head int) {
 	}
 }
 
+// query is one row's query of one head, rotated.
+func (r *Runner) query(q []float32, ly *layer, row int, pos kv.Pos, head int) {
+	m, dim := r.m, r.m.HeadDim
+	copy(q, r.wide[row*r.wideLen()+head*dim:][:dim])
+	if ly.qkvBias != nil {
+		m.kernels.Add(q, ly.qkvBias[head*dim:][:dim])
+	}
+	if ly.qNorm != nil {
+		m.kernels.RMSNorm(q, q, ly.qNorm, m.NormEps)
+	}
+	m.kernels.Rope(q, 1, dim, r.ropeAt(ly, pos))
+}
+
+// readWindowEdge reads the blocks in which the window of some row of the own
+// block begins, token by token for each row, and returns the first block behind
+// them. Which blocks these are follows from the own block alone, so a row's
+// arithmetic does not depend on the tile it is in.
+func (r *Runner) readWindowEdge(sc *scratch, s *slot, t tile, ly *layer, head, own int) (whole int) {
+	const B = kv.BlockTokens
+	window, g := r.m.Window, r.queryGroup()
+	first := s.Index*B - window + 1 // seen by the block's first row
+	whole = max(0, (first+B-1+B-1)/B)
+	if first+B-1 <= 0 {
+		whole = 0
+	}
+	for b := max(0, floorDiv(first, B)); b < min(whole, s.Index+1); b++ {
+		for i := range t.n {
+			low, high := first+own-1+i-b*B, B // tokens [low, high) of block b
+			if b == s.Index {
+				high = own + i
+			}
+			for j := range g {
+				sc.first[i*g+j], sc.last[i*g+j] = min(max(low, 0), high), high
+			}
+		}
+		form, k, v := r.blockHalves(s, ly, head, b)
+		sc.attention.Partial(form, k, v, sc.first[:t.n*g], sc.last[:t.n*g])
+	}
+	return whole
+}
+
+func floorDiv(a, b int) int {
+	if a < 0 {
+		return -((-a + b - 1) / b)
+	}
+	return a / b
+}
+
+// blockHalves is a block of the slot's sequence as its rows read it: the own
+// one in full precision, an earlier one sealed.
+func (r *Runner) blockHalves(s *slot, ly *layer, head, b int) (form quant.KVForm, k, v []byte) {
+	if b == s.Index {
+		k, v = r.openHalves(s, ly, head)
+		return r.spec.Format.Open(), k, v
+	}
+	form = r.spec.Format.Form(b)
+	t := &s.tables[ly.group]
+	kOff, vOff := r.pool.Offsets(ly.group, form, ly.inGroup, head)
+	at := arena.Line * int(t.lines[b-t.from])
+	return form, r.pool.Mem()[at+kOff:], r.pool.Mem()[at+vOff:]
+}
+
 // readOwn reads the own block: in full precision, by rule 1.
-func (r *Runner) readOwn(a *tensor.Attention, s *slot, t tile, own, layer, head int) {
+func (r *Runner) readOwn(a *tensor.Attention, s *slot, t tile, own int, ly *layer, head int) {
 	if r.sealedOwn && s.Fills() && t.n == 1 && own == kv.BlockTokens {
-		r.readSealed(a, blockTable{r.pool.FormOf(s.Seal[0]), []int32{r.pool.Line(s.Seal[0])}}, layer, head)
+		id := s.Seal[ly.group]
+		k, v := r.pool.Offsets(ly.group, r.pool.FormOf(id), ly.inGroup, head)
+		a.Sealed(r.pool.FormOf(id), r.pool.Mem(), k, v, []int32{r.pool.Line(id)})
 		return
 	}
-	kHalf, vHalf := r.openHalves(s, layer, head)
+	kHalf, vHalf := r.openHalves(s, ly, head)
 	a.Open(kHalf, vHalf, own+t.n-1)
 }
 
-func (r *Runner) readSealed(a *tensor.Attention, t blockTable, layer, head int) {
-	if len(t.lines) == 0 {
-		return
+// readSealed reads the sealed blocks [from, to), block 0 in its own form.
+func (r *Runner) readSealed(a *tensor.Attention, s *slot, ly *layer, head, from, to int) {
+	t := &s.tables[ly.group]
+	if from == 0 && to > 0 {
+		form := r.spec.Format.Form(0)
+		k, v := r.pool.Offsets(ly.group, form, ly.inGroup, head)
+		a.Sealed(form, r.pool.Mem(), k, v, t.lines[:1])
+		from = 1
 	}
-	k, v := r.pool.Offsets(0, t.form, layer, head)
-	a.Sealed(t.form, r.pool.Mem(), k, v, t.lines)
+	if from < to {
+		form := r.spec.Format.Form(1)
+		k, v := r.pool.Offsets(ly.group, form, ly.inGroup, head)
+		a.Sealed(form, r.pool.Mem(), k, v, t.lines[from-t.from:to-t.from])
+	}
 }

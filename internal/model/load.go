@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
+	"strings"
 
 	"mneme/internal/arena"
 	"mneme/internal/gguf"
@@ -21,6 +23,7 @@ type Model struct {
 	Fingerprint string // digest of weights and tokenizer
 
 	kernels *tensor.Kernels
+	family  family
 	memory  arena.Bump
 	embed   embedding
 	layers  []layer
@@ -30,12 +33,20 @@ type Model struct {
 
 // layer is one block of the residual stream, in the order it is used.
 type layer struct {
+	group, inGroup int // of its KV
+	local          bool
+
 	attnNorm []float32       // [Dim]
 	qkv      *tensor.Weights // [q rows | k rows | v rows] x Dim
+	qkvBias  []float32       // [q rows | k rows | v rows], or nil
+	qNorm    []float32       // [HeadDim], or nil
+	kNorm    []float32       // [HeadDim], or nil
 	out      *tensor.Weights // Dim x q rows
+	postAttn []float32       // [Dim], or nil
 	ffNorm   []float32       // [Dim]
 	gateUp   *tensor.Weights // 2*FF x Dim, panels of 16 rows alternate gate, up
 	down     *tensor.Weights // Dim x FF
+	postFF   []float32       // [Dim], or nil
 }
 
 // panel is the height of a weight tile: gate and up alternate by it.
@@ -47,8 +58,8 @@ func Load(f *gguf.File, k *tensor.Kernels) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{Config: c, Fingerprint: f.Digest(), kernels: k}
-	l := loader{file: f, model: m, family: families[c.Arch]}
+	m := &Model{Config: c, Fingerprint: f.Digest(), kernels: k, family: families[c.Arch]}
+	l := loader{file: f, model: m}
 	if err := l.load(); err != nil {
 		m.Close()
 		return nil, fmt.Errorf("model: %w", err)
@@ -65,20 +76,33 @@ func (m *Model) Kernels() *tensor.Kernels { return m.kernels }
 // WeightBytes is the memory the weights take.
 func (m *Model) WeightBytes() int { return m.memory.Used() }
 
-// Spec is the geometry of the model's KV in a format.
+// Spec is the geometry of the model's KV in a format: full layers are group 0,
+// local ones group 1, where there are both.
 func (m *Model) Spec(format kv.Format) kv.Spec {
-	layers := make([]int, m.Layers)
-	for i := range layers {
-		layers[i] = i
+	full := kv.Group{KVHeads: m.KVHeads, KDim: m.HeadDim, VDim: m.HeadDim}
+	local := full
+	local.Window = m.Window
+	for i := range m.Layers {
+		if m.local(i) {
+			local.Layers = append(local.Layers, i)
+		} else {
+			full.Layers = append(full.Layers, i)
+		}
 	}
-	return kv.Spec{Format: format, Groups: []kv.Group{{Layers: layers, KVHeads: m.KVHeads, KDim: m.HeadDim, VDim: m.HeadDim}}}
+	spec := kv.Spec{Format: format}
+	for _, g := range []kv.Group{full, local} {
+		if len(g.Layers) > 0 {
+			spec.Groups = append(spec.Groups, g)
+		}
+	}
+	return spec
 }
 
 // KVFingerprint names everything the bytes of a sealed block follow from
 // besides its tokens: KV is never used under another one.
 func (m *Model) KVFingerprint(format kv.Format) string {
 	h := sha256.New()
-	fmt.Fprintf(h, "mneme kv 1\nmodel %s\narch %s\nrope %g", m.Fingerprint, m.Arch, m.RopeBase)
+	fmt.Fprintf(h, "mneme kv 1\nmodel %s\narch %s\nrope %g %g window %d %d", m.Fingerprint, m.Arch, m.RopeBase, m.RopeBaseLocal, m.Window, m.FullEvery)
 	_ = binary.Write(h, binary.LittleEndian, m.RopeFactors)
 	fmt.Fprintf(h, "\nformat %s\nblock %d\nclass %s\n", format, kv.BlockTokens, m.kernels.Class())
 	return hex.EncodeToString(h.Sum(nil))
@@ -104,9 +128,8 @@ func (e *embedding) row(id int, dst []float32) {
 }
 
 type loader struct {
-	file   *gguf.File
-	model  *Model
-	family family
+	file  *gguf.File
+	model *Model
 }
 
 func (l *loader) load() error {
@@ -152,12 +175,10 @@ func (l *loader) ends() (err error) {
 func (l *loader) layer(i int) error {
 	m := l.model
 	name := func(s string) string { return fmt.Sprintf("blk.%d.%s.weight", i, s) }
-	var ly layer
-	var err error
-	if ly.attnNorm, err = l.vector(name("attn_norm"), m.Dim); err != nil {
-		return err
-	}
-	if ly.ffNorm, err = l.vector(name("ffn_norm"), m.Dim); err != nil {
+	ly := layer{local: m.local(i)}
+	ly.group, ly.inGroup = l.place(i)
+	err := l.vectors(&ly, name)
+	if err != nil {
 		return err
 	}
 	if ly.qkv, err = l.joint(name); err != nil {
@@ -174,6 +195,63 @@ func (l *loader) layer(i int) error {
 	}
 	m.layers = append(m.layers, ly)
 	return nil
+}
+
+// place is a layer's group of KV and its number there.
+func (l *loader) place(layer int) (group, inGroup int) {
+	for g, group := range l.model.Spec(kv.FormatQ4).Groups {
+		if i := slices.Index(group.Layers, layer); i >= 0 {
+			return g, i
+		}
+	}
+	panic(fmt.Sprintf("model: layer %d is in no group", layer))
+}
+
+// vectors loads a layer's norms and biases.
+func (l *loader) vectors(ly *layer, name func(string) string) (err error) {
+	m := l.model
+	want := []struct {
+		into *[]float32
+		name string
+		n    int
+		has  bool
+	}{
+		{&ly.attnNorm, "attn_norm", m.Dim, true},
+		{&ly.ffNorm, "ffn_norm", m.Dim, true},
+		{&ly.qNorm, "attn_q_norm", m.HeadDim, m.family.qkNorm},
+		{&ly.kNorm, "attn_k_norm", m.HeadDim, m.family.qkNorm},
+		{&ly.postAttn, "post_attention_norm", m.Dim, m.family.postNorms},
+		{&ly.postFF, "post_ffw_norm", m.Dim, m.family.postNorms},
+	}
+	for _, v := range want {
+		if v.has {
+			if *v.into, err = l.vector(name(v.name), v.n); err != nil {
+				return err
+			}
+		}
+	}
+	if m.family.qkvBias {
+		ly.qkvBias, err = l.bias(name)
+	}
+	return err
+}
+
+// bias joins the biases of q, k and v in the order of their rows.
+func (l *loader) bias(name func(string) string) ([]float32, error) {
+	m := l.model
+	var out []float32
+	for i, part := range []string{"attn_q", "attn_k", "attn_v"} {
+		n := m.kvRows()
+		if i == 0 {
+			n = m.qRows()
+		}
+		v, err := l.vector(strings.TrimSuffix(name(part), ".weight")+".bias", n)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v...)
+	}
+	return out, nil
 }
 
 // joint packs q, k and v as one matrix, with rotated pairs in halves.
@@ -205,7 +283,7 @@ func (l *loader) joint(name func(string) string) (*tensor.Weights, error) {
 
 // ropeRow is the file's row that holds output i of a rotated projection.
 func (l *loader) ropeRow(i int) int {
-	if !l.family.ropeAdjacent {
+	if !l.model.family.ropeAdjacent {
 		return i
 	}
 	dim := l.model.HeadDim

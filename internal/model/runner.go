@@ -6,7 +6,6 @@ import (
 
 	"mneme/internal/arena"
 	"mneme/internal/kv"
-	"mneme/internal/quant"
 	"mneme/internal/team"
 	"mneme/internal/tensor"
 	"mneme/internal/token"
@@ -38,7 +37,9 @@ type Runner struct {
 	att    []float32 // [rows, q rows]
 	hidden []float32 // [rows, FF]
 	logits []float32 // [wanted rows, vocab padded]
+	gated  []float32 // [rows, 2*FF] gate and up, where their product is not fused
 	rope   []float32 // [context, HeadDim]
+	ropeSW []float32 // the same for local layers, or nil
 	acts   [actCount]*tensor.Act
 	fresh  []byte // full-precision blocks that begin and end within a step, one layer
 	worker []scratch
@@ -59,20 +60,22 @@ type scratch struct {
 	norm      []float32 // [max(Dim)]
 	tile      []float32
 	q         []float32 // [HeadDim]
+	first     []int     // [tile rows] first token seen of a block
+	last      []int     // [tile rows] one past the last
 	attention *tensor.Attention
 }
 
 // slot is a kv.Slot with what the layers need of it.
 type slot struct {
 	kv.Slot
-	row    int            // of its first position
-	fresh  int            // index of its scratch block, or -1
-	tables [][]blockTable // [group]: the sealed blocks its rows read
+	row    int          // of its first position
+	fresh  int          // index of its scratch block, or -1
+	tables []blockTable // [group]: the sealed blocks before it
 }
 
-// blockTable is a run of sealed blocks of one form, in order.
+// blockTable holds where sealed blocks lie: lines[i] is block from+i's.
 type blockTable struct {
-	form  quant.KVForm
+	from  int
 	lines []int32
 }
 
@@ -97,7 +100,10 @@ const tileRows = 48
 func (m *Model) NewRunner(pool *kv.Pool, team *team.Team, lim Limits) (*Runner, error) {
 	r := &Runner{m: m, pool: pool, team: team, spec: pool.Spec(), maxRows: lim.Rows, sealedOwn: lim.SealedOwn}
 	r.rotateV = r.spec.Format.RotatesV() && m.HeadDim&(m.HeadDim-1) == 0
-	r.rope = ropeTable(m.Config, lim.Context)
+	r.rope = ropeTable(m.HeadDim, lim.Context, m.RopeBase, m.RopeFactors)
+	if m.Window > 0 {
+		r.ropeSW = ropeTable(m.HeadDim, lim.Context, m.RopeBaseLocal, nil)
+	}
 	if err := r.takeScratch(lim, team.Size()); err != nil {
 		_ = r.Close()
 		return nil, fmt.Errorf("model: scratch: %w", err)
@@ -125,10 +131,14 @@ func (r *Runner) takeScratch(lim Limits, workers int) error {
 	r.wide = floats(rows * r.wideLen())
 	r.att = floats(rows * m.qRows())
 	r.hidden = floats(rows * m.FF)
+	if m.family.gelu {
+		r.gated = floats(rows * m.layers[0].gateUp.PaddedN())
+	}
 	r.logits = floats((lim.Logits + panel) * m.head.PaddedN())
 	for range workers {
 		r.worker = append(r.worker, scratch{
 			norm: floats(m.Dim), tile: floats(panel * 2 * panel), q: floats(m.HeadDim),
+			first: make([]int, r.rowsPerTile()), last: make([]int, r.rowsPerTile()),
 			attention: m.kernels.NewAttention(m.HeadDim, r.rowsPerTile(), 0),
 		})
 	}
@@ -178,9 +188,7 @@ func (r *Runner) layOut(spans []Span) {
 	for i := range spans {
 		s := &spans[i]
 		first := len(r.rows)
-		for _, id := range s.Tokens {
-			r.rows = append(r.rows, id)
-		}
+		r.rows = append(r.rows, s.Tokens...)
 		for j := range s.Slots {
 			fresh = r.addSlot(s, j, first, fresh)
 		}
@@ -213,25 +221,19 @@ func (r *Runner) addSlot(s *Span, j, first, fresh int) int {
 	return fresh
 }
 
-// readTables lists what the slot's rows read: the table's sealed blocks and
-// those that earlier slots of the span seal in this step.
+// readTables lists the sealed blocks before the slot: the table's, and those
+// that earlier slots of the span seal in this step.
 func (r *Runner) readTables(sl *slot, s *Span, j int) {
 	if sl.tables == nil {
-		sl.tables = make([][]blockTable, len(r.spec.Groups))
-		for g := range sl.tables {
-			sl.tables[g] = make([]blockTable, 2)
-		}
+		sl.tables = make([]blockTable, len(r.spec.Groups))
 	}
-	for g, t := range sl.tables {
+	for g := range sl.tables {
+		t := &sl.tables[g]
 		first, later := s.KV.Lines(g)
-		t[0] = blockTable{r.spec.Format.Form(0), append(t[0].lines[:0], first...)}
-		t[1] = blockTable{r.spec.Format.Form(1), append(t[1].lines[:0], later...)}
+		t.from = s.KV.FirstHeld(g)
+		t.lines = append(append(t.lines[:0], first...), later...)
 		for i := range j {
-			if seal := s.Slots[i].Seal[g]; s.Slots[i].Index == 0 {
-				t[0].lines = append(t[0].lines, r.pool.Line(seal))
-			} else {
-				t[1].lines = append(t[1].lines, r.pool.Line(seal))
-			}
+			t.lines = append(t.lines, r.pool.Line(s.Slots[i].Seal[g]))
 		}
 	}
 }

@@ -43,6 +43,7 @@ type Attention struct {
 	rows, maxOwn     int
 	state            attentionRows
 	full             quant.KVForm
+	block            *plainBlock // of Partial, made when first used
 }
 
 // attentionRows is a variant's state of a tile; Attention has checked all sizes.
@@ -52,6 +53,7 @@ type attentionRows interface {
 	sealed(form quant.KVForm, k, v []byte, table []int32) // q8 or q4; tables count from the start of k and v
 	full(k, v []byte, nmax int)                           // every row sees its own count
 	fullSeen(k, v []byte)                                 // every row sees all tokens
+	plain(i int, b *plainBlock, first, last int)          // row i sees [first, last) of a block in f32
 	end(i int, dst []float32)
 }
 
