@@ -95,15 +95,32 @@ type prompt struct {
 	}
 }
 
-func readPrompts(t *testing.T) (vocab int, prompts []prompt) {
+func readPrompts(t *testing.T, dir string) (vocab int, prompts []prompt) {
 	t.Helper()
 	var file struct {
 		Vocab   int
 		Prompts []prompt
 	}
-	readJSON(t, "smollm2-135m/logits.json", &file)
+	readJSON(t, dir+"/logits.json", &file)
 	return file.Vocab, file.Prompts
 }
+
+// realModel is a real file with logits made by other software, and the bounds
+// of golden/README.md for int8 activations on it.
+type realModel struct {
+	dir     string
+	path    func(testing.TB) string
+	maxKL   float64 // mean, with KV in f16 and q8
+	minTop1 float64 // percent, of 200 positions and more
+	prompts []string
+}
+
+var realModels = []realModel{
+	{"smollm2-135m", testkit.SmolLM2, 0.006, 94, []string{"p60", "p200", "p700", "p1500"}},
+}
+
+// q4KL is the bound of mean KL with KV in q4, activations included.
+const q4KL = 0.010
 
 func readJSON(t *testing.T, rel string, into any) {
 	t.Helper()
@@ -154,13 +171,17 @@ type score struct {
 // TestGoldenLogits holds the real model to logits made with other software, in
 // every KV format, within golden/README.md's tolerance for int8 activations.
 func TestGoldenLogits(t *testing.T) {
-	path := testkit.SmolLM2(t)
 	best := tensor.Variants()[0]
-	// Bounds of mean KL: int8 activations alone for f16 and q8; q4 adds its own.
-	for format, maxKL := range map[kv.Format]float64{kv.FormatF16: 0.006, kv.FormatQ8: 0.006, kv.FormatQ4: 0.010} {
-		t.Run(string(format), func(t *testing.T) {
-			checkGolden(t, openBench(t, path, best, format, 3072), maxKL, promptsFor(best, "p60", "p200", "p700", "p1500"))
-		})
+	for _, m := range realModels {
+		for _, format := range []kv.Format{kv.FormatF16, kv.FormatQ8, kv.FormatQ4} {
+			t.Run(m.dir+"/"+string(format), func(t *testing.T) {
+				m.prompts = promptsFor(best, m.prompts...)
+				if format == kv.FormatQ4 {
+					m.maxKL = q4KL
+				}
+				checkGolden(t, openBench(t, m.path(t), best, format, 3072), m)
+			})
+		}
 	}
 }
 
@@ -180,29 +201,29 @@ func TestGoldenLogitsGeneric(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkGolden(t, openBench(t, testkit.SmolLM2(t), generic, kv.FormatQ4, 512), 0.010, []string{"p60"})
+	m := realModels[0]
+	m.maxKL, m.prompts = q4KL, []string{"p60"}
+	checkGolden(t, openBench(t, m.path(t), generic, kv.FormatQ4, 512), m)
 }
 
-func checkGolden(t *testing.T, b *bench, maxKL float64, names []string) {
-	vocab, prompts := readPrompts(t)
-	full, err := os.ReadFile(testkit.Golden(t, "smollm2-135m/logits.bin"))
+func checkGolden(t *testing.T, b *bench, m realModel) {
+	vocab, prompts := readPrompts(t, m.dir)
+	full, err := os.ReadFile(testkit.Golden(t, m.dir+"/logits.bin"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var all score
 	for _, p := range prompts {
-		for _, name := range names {
-			if p.Name == name {
-				s := b.score(t, p, vocab, full)
-				all.kl, all.klN = all.kl+s.kl, all.klN+s.klN
-				s.check(t, p)
-			}
+		if slices.Contains(m.prompts, p.Name) {
+			s := b.score(t, p, vocab, full)
+			all.kl, all.klN = all.kl+s.kl, all.klN+s.klN
+			s.check(t, p, m.minTop1)
 		}
 	}
-	if kl := all.kl / float64(all.klN); kl > maxKL {
-		t.Errorf("mean KL %.4f over %d positions, bound %.4f", kl, all.klN, maxKL)
-	} else {
-		t.Logf("mean KL %.4f over %d positions, bound %.4f", kl, all.klN, maxKL)
+	kl := all.kl / float64(all.klN)
+	t.Logf("mean KL %.4f over %d positions, bound %.4f", kl, all.klN, m.maxKL)
+	if kl > m.maxKL {
+		t.Errorf("mean KL %.4f over %d positions, bound %.4f", kl, all.klN, m.maxKL)
 	}
 }
 
@@ -250,7 +271,7 @@ func readFull(data []byte, dtype string, vocab int) []float64 {
 	return out
 }
 
-func (s score) check(t *testing.T, p prompt) {
+func (s score) check(t *testing.T, p prompt, minTop1 float64) {
 	t.Helper()
 	n := float64(s.n - 1)
 	top1 := 100 * float64(s.agree) / float64(s.n)
@@ -258,14 +279,22 @@ func (s score) check(t *testing.T, p prompt) {
 	if s.dlp/n > 0.10 || s.maxDLP > 1.5 {
 		t.Errorf("%s: mean |dlp| %.4f (bound 0.10), max %.3f (bound 1.5)", p.Name, s.dlp/n, s.maxDLP)
 	}
-	if s.n >= 200 && (math.Abs(s.nll/n) > 0.03 || top1 < 94) {
-		t.Errorf("%s: NLL differs by %+.4f (bound 0.03), top-1 %.2f %% (bound 94)", p.Name, s.nll/n, top1)
+	if s.n >= 200 && (math.Abs(s.nll/n) > 0.03 || top1 < minTop1) {
+		t.Errorf("%s: NLL differs by %+.4f (bound 0.03), top-1 %.2f %% (bound %.0f)", p.Name, s.nll/n, top1, minTop1)
 	}
 }
 
 // TestGoldenGreedy continues prompts greedily and compares with the truth until
 // the first step whose margin is below 0.5.
 func TestGoldenGreedy(t *testing.T) {
+	for _, m := range realModels {
+		for _, format := range []kv.Format{kv.FormatF16, kv.FormatQ8, kv.FormatQ4} {
+			t.Run(m.dir+"/"+string(format), func(t *testing.T) { checkGreedy(t, m, format) })
+		}
+	}
+}
+
+func checkGreedy(t *testing.T, m realModel, format kv.Format) {
 	var file struct {
 		Prompts []struct {
 			Name         string
@@ -274,28 +303,21 @@ func TestGoldenGreedy(t *testing.T) {
 			Margin       []float64
 		}
 	}
-	readJSON(t, "smollm2-135m/greedy.json", &file)
-	path := testkit.SmolLM2(t)
-	for _, format := range []kv.Format{kv.FormatF16, kv.FormatQ8, kv.FormatQ4} {
-		b := openBench(t, path, tensor.Variants()[0], format, 1024)
-		names := promptsFor(tensor.Variants()[0], "p8", "p60", "p200", "p700")
-		for _, p := range file.Prompts {
-			if !slices.Contains(names, p.Name) {
-				continue
-			}
-			sure := 0 // steps before the first doubtful one
-			for sure < len(p.Margin) && p.Margin[sure] >= 0.5 {
-				sure++
-			}
-			ids := append(append([]token.ID(nil), p.IDs...), p.Continuation[:sure]...)
-			b.logits(t, ids, 128, func(pos int, logits []float32) {
-				step := pos - (len(p.IDs) - 1)
-				if step >= 0 && step < sure && token.ID(argmax(logits)) != p.Continuation[step] {
-					t.Errorf("%s %s: step %d of %d sure ones is %d, truth %d (margin %.2f)", format, p.Name, step, sure, argmax(logits), p.Continuation[step], p.Margin[step])
-				}
-			})
-			t.Logf("%s %s: %d steps compared", format, p.Name, sure)
+	readJSON(t, m.dir+"/greedy.json", &file)
+	b := openBench(t, m.path(t), tensor.Variants()[0], format, 1024)
+	for _, p := range file.Prompts {
+		sure := 0 // steps before the first doubtful one
+		for sure < len(p.Margin) && p.Margin[sure] >= 0.5 {
+			sure++
 		}
+		ids := append(append([]token.ID(nil), p.IDs...), p.Continuation[:sure]...)
+		b.logits(t, ids, 128, func(pos int, logits []float32) {
+			step := pos - (len(p.IDs) - 1)
+			if step >= 0 && step < sure && token.ID(argmax(logits)) != p.Continuation[step] {
+				t.Errorf("%s: step %d of %d sure ones is %d, truth %d (margin %.2f)", p.Name, step, sure, argmax(logits), p.Continuation[step], p.Margin[step])
+			}
+		})
+		t.Logf("%s: %d steps compared", p.Name, sure)
 	}
 }
 
