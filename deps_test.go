@@ -46,6 +46,7 @@ var floors = map[string]int{
 	"internal/sample":       0,
 	"internal/team":         0,
 	"internal/token":        0,
+	"internal/turnstile":    0,
 	"internal/vfs":          0,
 }
 

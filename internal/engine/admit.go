@@ -102,7 +102,7 @@ func (e *Engine) place(s *sequence) bool {
 	empty, _ := e.pool.Allocate(kv.Need{})
 	s.kv = kv.NewGrowing(e.pool, s.scope, empty)
 	if s.agent != nil {
-		s.own = e.table.retain(s.agent)
+		s.own = e.table.retain(*s.agent)
 	}
 	if s.own != nil {
 		s.kv.ResumeSealed(s.own, min(lineage.CommonPrefix(s.own.Tokens(), s.tokens)/kv.BlockTokens, s.matchBlocks()))
@@ -206,9 +206,9 @@ func (e *Engine) resumeOpen(s *sequence) Start {
 	if s.agent == nil || !s.kv.Aligned() {
 		return StartUncached
 	}
-	state, err := e.load(s.agent)
+	state, err := e.load(*s.agent)
 	if err != nil {
-		e.log.Warn("agent cannot be read", "agent", s.agent.key.id, "err", err)
+		e.log.Warn("agent cannot be read", "agent", s.agent.id, "err", err)
 		return StartUncached
 	}
 	m := &state.manifest

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,20 +12,11 @@ import (
 	"mneme/internal/kv"
 	"mneme/internal/lineage"
 	"mneme/internal/store"
+	"mneme/internal/turnstile"
 )
 
 // agentKey names an agent within its namespace.
 type agentKey struct{ namespace, id string }
-
-// agent is one agent's place in the table; the table's mutex guards it.
-//   - Turns of an agent run one at a time, in the order they entered.
-//   - state changes only while its turn is held, in one assignment.
-type agent struct {
-	key   agentKey
-	state *agentState   // nil until loaded
-	users int           // turns that run or wait
-	last  chan struct{} // closed when the youngest of them leaves
-}
 
 // agentState is an agent after a turn; a new turn makes a new value.
 type agentState struct {
@@ -40,69 +32,18 @@ func (s *agentState) lineage() lineage.Lineage {
 // exists: made by CreateAgent or by a turn, and not deleted.
 func (s *agentState) exists() bool { return s != nil && (s.saved || len(s.manifest.Turns) > 0) }
 
-// agentTable holds the agents used since the start. Lock order: the table's
-// mutex before the pool's.
+// agentTable holds the states of agents used since the start.
+//   - Turns of an agent run one at a time, in the order they came (turns).
+//   - A state is replaced only by who has the agent's turn, in one assignment;
+//     anyone may cool it.
+//
+// Lock order: the table's mutex before the pool's and the turnstile's.
 type agentTable struct {
+	turns turnstile.Turnstile[agentKey]
+
 	mu     sync.Mutex
-	agents map[agentKey]*agent
+	states map[agentKey]*agentState
 	recent lineage.Recent
-	left   func() // told when an agent's turn was left
-}
-
-// enter waits until the turns before this one have left. leave must be called
-// once if err is nil.
-func (t *agentTable) enter(ctx context.Context, key agentKey) (a *agent, leave func(), err error) {
-	t.mu.Lock()
-	a, before, leave := t.joinLocked(key)
-	t.mu.Unlock()
-	if before == nil {
-		return a, leave, nil
-	}
-	select {
-	case <-before:
-		return a, leave, nil
-	case <-ctx.Done():
-		go func() { <-before; leave() }() // ends with the turn before
-		return nil, nil, ctx.Err()
-	}
-}
-
-// tryEnter is enter for operations that do not wait.
-func (t *agentTable) tryEnter(key agentKey) (a *agent, leave func(), err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if a, ok := t.agents[key]; ok && a.users > 0 {
-		return nil, nil, ErrAgentBusy
-	}
-	a, _, leave = t.joinLocked(key)
-	return a, leave, nil
-}
-
-// joinLocked puts the caller behind the agent's youngest user.
-func (t *agentTable) joinLocked(key agentKey) (a *agent, before chan struct{}, leave func()) {
-	a, ok := t.agents[key]
-	if !ok {
-		a = &agent{key: key}
-		t.agents[key] = a
-	}
-	mine := make(chan struct{})
-	if a.users > 0 {
-		before = a.last
-	}
-	a.last = mine
-	a.users++
-	return a, before, sync.OnceFunc(func() { t.leave(a, mine) })
-}
-
-// leave forgets an agent that nobody uses and that does not exist.
-func (t *agentTable) leave(a *agent, mine chan struct{}) {
-	t.mu.Lock()
-	if a.users--; a.users == 0 && !a.state.exists() {
-		delete(t.agents, a.key)
-	}
-	t.mu.Unlock()
-	close(mine)
-	t.left()
 }
 
 // remember keeps what a turn's text was made of.
@@ -120,51 +61,55 @@ func (t *agentTable) remembered(namespace string) []lineage.Lineage {
 
 // --- states ---
 
-func (t *agentTable) stateOf(a *agent) *agentState {
+func (t *agentTable) stateOf(key agentKey) *agentState {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return a.state
+	return t.states[key]
 }
 
-// set replaces an agent's state and gives the blocks of the one before back.
-// They are released here, under the mutex, and in coolLocked only.
-func (t *agentTable) set(a *agent, s *agentState) {
+// set replaces an agent's state, nil forgets it, and gives the blocks of the
+// one before back. They are released here, under the mutex, and in coolLocked
+// only.
+func (t *agentTable) set(key agentKey, s *agentState) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if a.state != nil && a.state.blocks != nil {
-		a.state.blocks.Release()
+	if before := t.states[key]; before != nil && before.blocks != nil {
+		before.blocks.Release()
 	}
-	a.state = s
+	t.states[key] = s
+	if s == nil {
+		delete(t.states, key)
+	}
 }
 
 // retain gives a second value of the agent's blocks, the caller's to release,
 // or nil: others may cool the agent at any time.
-func (t *agentTable) retain(a *agent) *kv.AgentBlocks {
+func (t *agentTable) retain(key agentKey) *kv.AgentBlocks {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if a.state == nil || a.state.blocks == nil {
-		return nil
+	if s := t.states[key]; s != nil && s.blocks != nil {
+		return s.blocks.Retain()
 	}
-	return a.state.blocks.Retain()
+	return nil
 }
 
 // load gives the agent's state, read from disk at first use; a new agent has
 // turn 0. The caller holds the agent's turn.
-func (e *Engine) load(a *agent) (*agentState, error) {
-	if state := e.table.stateOf(a); state != nil {
+func (e *Engine) load(key agentKey) (*agentState, error) {
+	if state := e.table.stateOf(key); state != nil {
 		return state, nil
 	}
-	m, err := e.store.Load(a.key.namespace, a.key.id)
-	state := &agentState{manifest: m, saved: true}
+	m, err := e.store.Load(key.namespace, key.id)
 	switch {
 	case errors.Is(err, store.ErrNoAgent):
-		state = &agentState{manifest: e.newManifest(a.key)}
+		return &agentState{manifest: e.newManifest(key)}, nil
 	case err != nil:
 		return nil, err
 	case m.ModelFingerprint != e.model.Fingerprint:
-		return nil, fmt.Errorf("agent %s: %w", a.key.id, ErrOtherModel)
+		return nil, fmt.Errorf("agent %s: %w", key.id, ErrOtherModel)
 	}
-	e.table.set(a, state)
+	state := &agentState{manifest: m, saved: true}
+	e.table.set(key, state)
 	return state, nil
 }
 
@@ -174,8 +119,8 @@ func (e *Engine) newManifest(key agentKey) store.Manifest {
 }
 
 // existing is load for agents that must exist.
-func (e *Engine) existing(a *agent) (*agentState, error) {
-	state, err := e.load(a)
+func (e *Engine) existing(key agentKey) (*agentState, error) {
+	state, err := e.load(key)
 	if err == nil && !state.exists() {
 		return nil, ErrNoAgent
 	}
@@ -184,12 +129,12 @@ func (e *Engine) existing(a *agent) (*agentState, error) {
 
 // coolLocked drops an agent's blocks from memory. What is on disk is read again
 // at its next turn; of a turn that could not be stored the tokens stay.
-func (a *agent) coolLocked() {
-	s := a.state
+func (t *agentTable) coolLocked(key agentKey) {
+	s := t.states[key]
 	s.blocks.Release()
-	a.state = nil
+	delete(t.states, key)
 	if !s.saved {
-		a.state = &agentState{manifest: s.manifest}
+		t.states[key] = &agentState{manifest: s.manifest}
 	}
 }
 
@@ -197,36 +142,38 @@ func (a *agent) coolLocked() {
 // come first, then those whose turn waits or runs (it holds what it uses
 // itself), last those that could not be stored; of each the one unused longest.
 func (e *Engine) evictOne() bool {
-	e.table.mu.Lock()
-	defer e.table.mu.Unlock()
-	var best *agent
-	for _, a := range e.table.agents {
-		if a.state == nil || a.state.blocks == nil {
+	t := &e.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var best agentKey
+	var bestState *agentState
+	for key, s := range t.states {
+		if s.blocks == nil {
 			continue
 		}
-		if best == nil || a.evictRank() < best.evictRank() ||
-			a.evictRank() == best.evictRank() && a.state.manifest.LastUsed.Before(best.state.manifest.LastUsed) {
-			best = a
+		order := 0
+		if bestState != nil {
+			order = cmp.Or(cmp.Compare(t.evictRank(key, s), t.evictRank(best, bestState)), s.manifest.LastUsed.Compare(bestState.manifest.LastUsed))
+		}
+		if bestState == nil || order < 0 {
+			best, bestState = key, s
 		}
 	}
-	if best == nil {
+	if bestState == nil {
 		return false
 	}
-	if !best.state.saved {
-		e.log.Warn("blocks dropped that could not be stored; they are computed again", "agent", best.key.id)
+	if !bestState.saved {
+		e.log.Warn("blocks dropped that could not be stored; they are computed again", "agent", best.id)
 	}
-	best.coolLocked()
-	if best.users == 0 && best.state == nil {
-		delete(e.table.agents, best.key) // read again when it is used again
-	}
+	t.coolLocked(best)
 	return true
 }
 
-func (a *agent) evictRank() int {
+func (t *agentTable) evictRank(key agentKey, s *agentState) int {
 	switch {
-	case !a.state.saved:
+	case !s.saved:
 		return 2
-	case a.users > 0:
+	case t.turns.Busy(key):
 		return 1
 	}
 	return 0
@@ -259,9 +206,9 @@ func (t *agentTable) infos(namespace string) map[string]AgentInfo {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	out := map[string]AgentInfo{}
-	for key, a := range t.agents {
-		if key.namespace == namespace && a.state.exists() {
-			out[key.id] = a.state.info()
+	for key, s := range t.states {
+		if key.namespace == namespace && s.exists() {
+			out[key.id] = s.info()
 		}
 	}
 	return out
@@ -302,13 +249,9 @@ func (e *Engine) Turns(namespace, id string) ([]TurnInfo, error) {
 
 // manifest reads an agent's last state, running turns aside.
 func (e *Engine) manifest(key agentKey) (store.Manifest, error) {
-	e.table.mu.Lock()
-	a := e.table.agents[key]
-	if a != nil && a.state.exists() {
-		defer e.table.mu.Unlock()
-		return a.state.manifest, nil
+	if s := e.table.stateOf(key); s.exists() {
+		return s.manifest, nil
 	}
-	e.table.mu.Unlock()
 	m, err := e.store.Load(key.namespace, key.id)
 	if errors.Is(err, store.ErrNoAgent) {
 		err = ErrNoAgent
@@ -318,38 +261,40 @@ func (e *Engine) manifest(key agentKey) (store.Manifest, error) {
 
 // CreateAgent makes an agent at turn 0, durably.
 func (e *Engine) CreateAgent(namespace, id string) (AgentInfo, error) {
-	a, leave, err := e.table.tryEnter(agentKey{namespace, id})
-	if err != nil {
-		return AgentInfo{}, err
+	key := agentKey{namespace, id}
+	leave, ok := e.table.turns.TryEnter(key)
+	if !ok {
+		return AgentInfo{}, ErrAgentBusy
 	}
 	defer leave()
-	if _, err := e.existing(a); err == nil || errors.Is(err, ErrOtherModel) {
+	if _, err := e.existing(key); err == nil || errors.Is(err, ErrOtherModel) {
 		return AgentInfo{}, ErrAgentExists
 	} else if !errors.Is(err, ErrNoAgent) {
 		return AgentInfo{}, err
 	}
-	state := &agentState{manifest: e.newManifest(a.key), saved: true}
+	state := &agentState{manifest: e.newManifest(key), saved: true}
 	if err := e.store.Publish(context.Background(), state.manifest, nil); err != nil {
 		return AgentInfo{}, err
 	}
-	e.table.set(a, state)
+	e.table.set(key, state)
 	return state.info(), nil
 }
 
 // DeleteAgent forgets an agent, durably.
 func (e *Engine) DeleteAgent(namespace, id string) error {
-	a, leave, err := e.table.tryEnter(agentKey{namespace, id})
-	if err != nil {
-		return err
+	key := agentKey{namespace, id}
+	leave, ok := e.table.turns.TryEnter(key)
+	if !ok {
+		return ErrAgentBusy
 	}
 	defer leave()
-	if _, err := e.existing(a); err != nil && !errors.Is(err, ErrOtherModel) {
+	if _, err := e.existing(key); err != nil && !errors.Is(err, ErrOtherModel) {
 		return err
 	}
 	if err := e.store.Delete(namespace, id); err != nil && !errors.Is(err, store.ErrNoAgent) {
 		return err
 	}
-	e.table.set(a, nil)
+	e.table.set(key, nil)
 	e.freed.fire()
 	return nil
 }
@@ -357,19 +302,20 @@ func (e *Engine) DeleteAgent(namespace, id string) error {
 // Evict drops an agent's blocks from memory; its next turn is a restored start.
 // ErrNotStored when they are nowhere else.
 func (e *Engine) Evict(_ context.Context, namespace, id string) error {
-	a, leave, err := e.table.tryEnter(agentKey{namespace, id})
-	if err != nil {
-		return err
+	key := agentKey{namespace, id}
+	leave, ok := e.table.turns.TryEnter(key)
+	if !ok {
+		return ErrAgentBusy
 	}
 	defer leave()
-	state, err := e.existing(a)
+	state, err := e.existing(key)
 	if err != nil {
 		return err
 	}
 	if !state.saved {
 		return fmt.Errorf("agent %s: %w", id, ErrNotStored)
 	}
-	e.table.set(a, nil)
+	e.table.set(key, nil)
 	e.pool.Forget(state.manifest.Keys)
 	e.freed.fire()
 	return nil

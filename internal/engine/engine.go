@@ -157,11 +157,11 @@ func New(cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, model: cfg.Model, tok: cfg.Tokenizer, pool: cfg.Pool, store: cfg.Store, runner: runner, team: team, log: cfg.Log,
 		kvFingerprint: cfg.Model.KVFingerprint(cfg.Pool.Spec().Format),
-		table:         agentTable{agents: map[agentKey]*agent{}},
+		table:         agentTable{states: map[agentKey]*agentState{}},
 		queue:         newQueue(), ready: make(chan *sequence),
 		frames: sync.Pool{New: func() any { return new([]byte) }},
 	}
-	e.table.left = e.freed.fire
+	e.table.turns.Left = func(agentKey) { e.freed.fire() }
 	e.stop, e.halt = context.WithCancel(context.Background())
 	e.wg.Add(2)
 	go e.run()
@@ -228,16 +228,17 @@ func (e *Engine) accept(ctx context.Context, r Request) (*sequence, error) {
 	s := &sequence{req: r, began: time.Now(), leave: func() {}, scope: kv.Scope{Fingerprint: e.kvFingerprint, Namespace: r.Namespace}}
 	var own []lineage.Lineage
 	if r.Agent != "" {
-		a, leave, err := e.table.enter(ctx, agentKey{r.Namespace, r.Agent})
+		key := agentKey{r.Namespace, r.Agent}
+		leave, err := e.table.turns.Enter(ctx, key)
 		if err != nil {
 			return nil, err
 		}
-		state, err := e.load(a)
+		state, err := e.load(key)
 		if err != nil {
 			leave()
 			return nil, err
 		}
-		s.agent, s.leave, own = a, leave, []lineage.Lineage{state.lineage()}
+		s.agent, s.leave, own = &key, leave, []lineage.Lineage{state.lineage()}
 	}
 	if err := e.prepare(s, own); err != nil {
 		s.leave()
@@ -399,9 +400,9 @@ func (e *Engine) Close() error {
 	e.failQueued()
 	e.table.mu.Lock()
 	defer e.table.mu.Unlock()
-	for _, a := range e.table.agents {
-		if a.state != nil && a.state.blocks != nil {
-			a.coolLocked()
+	for key, s := range e.table.states {
+		if s.blocks != nil {
+			e.table.coolLocked(key)
 		}
 	}
 	e.team.Close()

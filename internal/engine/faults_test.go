@@ -68,7 +68,7 @@ func TestSubmitErrorFreesAllLayers(t *testing.T) {
 		if clean.passed[p] == 0 {
 			t.Errorf("point %s is never passed", p)
 		}
-		for _, nth := range []int{1, max(1, clean.passed[p]/3), max(1, clean.passed[p]*2/3)} {
+		for _, nth := range []int{1, max(1, clean.passed[p]/4), max(1, clean.passed[p]/2)} {
 			f := &faults{passed: map[FaultPoint]int{}, at: p, nth: nth}
 			got, other, err := faultRun(t, copyDir(t, dir), f)
 			if !f.hit {

@@ -129,7 +129,7 @@ func (s *sequence) usage() Usage {
 // publish makes the turn durable and the agent's current one. If the disk
 // refuses, the turn lives in memory only and the error says so.
 func (e *Engine) publish(s *sequence, blocks *kv.AgentBlocks) (turn int, err error) {
-	old, err := e.load(s.agent)
+	old, err := e.load(*s.agent)
 	if err != nil { // it was readable when the turn began
 		blocks.Release()
 		return 0, err
@@ -144,10 +144,10 @@ func (e *Engine) publish(s *sequence, blocks *kv.AgentBlocks) (turn int, err err
 	}
 	if err != nil {
 		e.counters.storeErrors.Add(1)
-		e.log.Error("turn not stored", "agent", s.agent.key.id, "err", err)
+		e.log.Error("turn not stored", "agent", s.agent.id, "err", err)
 	}
 	state.saved = err == nil
-	e.table.set(s.agent, state)
+	e.table.set(*s.agent, state)
 	return len(state.manifest.Turns), err
 }
 

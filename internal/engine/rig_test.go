@@ -201,9 +201,9 @@ func (r *rig) checkTables() {
 	r.table.mu.Lock()
 	defer r.table.mu.Unlock()
 	var live []*kv.AgentBlocks
-	for _, a := range r.table.agents {
-		if a.state != nil && a.state.blocks != nil {
-			live = append(live, a.state.blocks)
+	for _, s := range r.table.states {
+		if s.blocks != nil {
+			live = append(live, s.blocks)
 		}
 	}
 	if err := r.pool.Check(live...); err != nil {

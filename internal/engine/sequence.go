@@ -15,7 +15,7 @@ type sequence struct {
 	ctx    context.Context
 	req    Request
 	stream *Stream
-	agent  *agent // nil without one; its turn is ours until leave
+	agent  *agentKey // nil without one; its turn is ours until leave
 	leave  func()
 	scope  kv.Scope
 

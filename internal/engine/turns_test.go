@@ -209,6 +209,26 @@ func TestTurnsOfAnAgentQueue(t *testing.T) {
 	}
 }
 
+// A turn given up while it waits behind another of its agent is passed over.
+func TestGivenUpBehindATurn(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	defer r.stop()
+	first := r.submit(context.Background(), greedy(promptOf(60, 1), 800).as("ada"))
+	ctx, cancel := context.WithCancel(context.Background())
+	gaveUp := make(chan error, 1)
+	go func() {
+		_, err := r.Submit(ctx, greedy(promptOf(60, 2), 5).as("ada").in("default"))
+		gaveUp <- err
+	}()
+	time.Sleep(20 * time.Millisecond)
+	cancel()
+	if err := <-gaveUp; !errors.Is(err, context.Canceled) {
+		t.Errorf("given up with %v", err)
+	}
+	first.Close()
+	r.ask(greedy(promptOf(60, 3), 5).as("ada"))
+}
+
 func TestAgentOperations(t *testing.T) {
 	dir := t.TempDir()
 	r := newRig(t, rigOptions{dir: dir})
