@@ -3,7 +3,10 @@ package quant
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
+	"strings"
 )
 
 // codec turns one block of numbers into its bytes and back.
@@ -19,6 +22,11 @@ var codecs = map[Format]codec{
 	Q8_0: {encodeQ8_0, decodeQ8_0},
 	Q4_0: {encodeQ4_0, decodeQ4_0},
 	Q4_1: {encodeQ4_1, decodeQ4_1},
+	Q5_0: {encodeQ5_0, decodeQ5_0},
+	Q5_1: {encodeQ5_1, decodeQ5_1},
+	Q4_K: {encodeQ4K, decodeQ4K},
+	Q5_K: {encodeQ5K, decodeQ5K},
+	Q6_K: {encodeQ6K, decodeQ6K},
 }
 
 // Dequantize decodes src into dst; src must be exactly the bytes of len(dst) elements.
@@ -52,13 +60,22 @@ func Quantize(f Format, src []float32, dst []byte) error {
 func (f Format) codecFor(elems, size int) (codec, error) {
 	c, ok := codecs[f]
 	if !ok {
-		return c, fmt.Errorf("quant: no codec for %s; supported are F32, F16, BF16, Q8_0, Q4_0, Q4_1", f)
+		return c, fmt.Errorf("quant: no codec for %s; supported are %s", f, supported())
 	}
 	want, err := RowBytes(f, elems)
 	if err == nil && want != size {
 		err = fmt.Errorf("quant: %d elements of %s take %d bytes, not %d", elems, f, want, size)
 	}
 	return c, err
+}
+
+// supported lists the formats with a codec.
+func supported() string {
+	var names []string
+	for _, f := range slices.Sorted(maps.Keys(codecs)) {
+		names = append(names, f.String())
+	}
+	return strings.Join(names, ", ")
 }
 
 func encodeF32(src []float32, dst []byte) {

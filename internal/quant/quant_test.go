@@ -14,7 +14,11 @@ import (
 	"time"
 )
 
-var withFixture = []Format{F16, BF16, Q8_0, Q4_0, Q4_1}
+// The package quantises the first ones and decodes all.
+var (
+	quantised   = []Format{F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1}
+	withFixture = append(quantised[:7:7], Q4_K, Q5_K, Q6_K)
+)
 
 func fixture(t *testing.T, f Format, suffix string) []byte {
 	t.Helper()
@@ -36,7 +40,7 @@ func floats(t *testing.T, data []byte) []float32 {
 
 // testdata/make.py: the same inputs, quantised by other software -> the same bytes.
 func TestQuantizeAsTheGGUFPackageDoes(t *testing.T) {
-	for _, f := range withFixture {
+	for _, f := range quantised {
 		src, want := floats(t, fixture(t, f, ".src")), fixture(t, f, ".bytes")
 		got := make([]byte, len(want))
 		if err := Quantize(f, src, got); err != nil {
@@ -164,31 +168,29 @@ func TestHalfAtTheEnds(t *testing.T) {
 	}
 }
 
-// A decoded element is within half a step of what was encoded, and the extremes that set the scale within its rounding.
+// A decoded element is within half a step of what was encoded; the far end of a signed scale within a whole one.
+// Superblocks round their scales and minima to 1/63 and 1/128 of the largest, so that they are measured by that.
 func TestQuantizeIsClose(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	for f, steps := range map[Format]float64{Q8_0: 127, Q4_0: 8, Q4_1: 15} {
+	for f, parts := range map[Format]float64{
+		Q8_0: 127, Q4_0: 8, Q4_1: 15, Q5_0: 16, Q5_1: 31, Q4_K: 15, Q5_K: 31, Q6_K: 32,
+	} {
 		for range 300 {
-			src, got := make([]float32, 64), make([]float32, 64)
+			src := make([]float32, 512)
 			for i := range src {
 				src[i] = float32(rng.NormFloat64())
 			}
-			n, _ := RowBytes(f, 64)
-			data := make([]byte, n)
-			if err := Quantize(f, src, data); err != nil {
-				t.Fatal(err)
-			}
-			if err := Dequantize(f, data, got); err != nil {
-				t.Fatal(err)
-			}
+			got := throughBytes(t, f, src)
+			elems, _ := f.Block()
 			for i := range src {
-				low, high := extremes(src[i/32*32 : i/32*32+32])
+				low, high := extremes(src[i/elems*elems:][:elems])
 				span := float64(max(high, -low))
-				if f == Q4_1 {
+				if f == Q4_1 || f == Q5_1 || f == Q4_K || f == Q5_K {
 					span = float64(high - low)
 				}
-				bound := span/steps + 0.002*float64(max(high, -low)) // Q4_0 cuts its far end: one whole step there
+				bound := span/parts + 0.002*float64(max(high, -low))
 				if diff := math.Abs(float64(got[i] - src[i])); diff > bound {
 					t.Fatalf("seed %d: %s element %d: %v became %v, off by more than %v", seed, f, i, src[i], got[i], bound)
 				}
@@ -197,14 +199,63 @@ func TestQuantizeIsClose(t *testing.T) {
 	}
 }
 
+// throughBytes encodes src and decodes what that gave.
+func throughBytes(t *testing.T, f Format, src []float32) []float32 {
+	t.Helper()
+	n, err := RowBytes(f, len(src))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, got := make([]byte, n), make([]float32, len(src))
+	if err := Quantize(f, src, data); err != nil {
+		t.Fatal(err)
+	}
+	if err := Dequantize(f, data, got); err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// What a superblock holds exactly comes back exactly: whole codes, scales and minima of which one is 63, or 128 below.
+func TestSuperblocksKeepWholeNumbers(t *testing.T) {
+	for f, top := range map[Format]int{Q4_K: 15, Q5_K: 31, Q6_K: 31} {
+		src := make([]float32, 256)
+		for i := range src {
+			g := i / 32
+			src[i] = float32(i%(top+1)*(63-5*g)) - float32(63-7*g)
+			if i%32 == 0 {
+				src[i] = float32(-(63 - 7*g))
+			}
+			if i%32 == 1 {
+				src[i] = float32(top*(63-5*g) - (63 - 7*g))
+			}
+			if f == Q6_K {
+				src[i] = float32((i%64 - 32) * (127 - 3*(i/16)))
+				if i%16 == 0 {
+					src[i] = float32(-32 * (127 - 3*(i/16)))
+				}
+			}
+			if f == Q6_K && i < 16 {
+				src[i] = float32((i - 32) * -128)
+			}
+		}
+		got := throughBytes(t, f, src)
+		for i, x := range src {
+			if got[i] != x {
+				t.Fatalf("%s element %d: %v became %v", f, i, x, got[i])
+			}
+		}
+	}
+}
+
 // Inputs that are no numbers give some bytes, never a panic; the same ones everywhere.
 func TestQuantizeOfNonsense(t *testing.T) {
-	src := make([]float32, 32)
+	src := make([]float32, 256)
 	for i, v := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), 1e-45, 3e38, -3e38} {
 		src[i] = float32(v)
 	}
-	for _, f := range []Format{Q8_0, Q4_0, Q4_1} {
-		n, _ := RowBytes(f, 32)
+	for _, f := range []Format{Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K} {
+		n, _ := RowBytes(f, len(src))
 		a, b := make([]byte, n), bytes.Repeat([]byte{0xff}, n)
 		if err := Quantize(f, src, a); err != nil {
 			t.Fatal(err)
@@ -232,13 +283,15 @@ func TestRefusals(t *testing.T) {
 	check("overflow", err, "quant: 4611686018427387904 elements of F32 overflow the address space")
 	check("short source", Dequantize(Q4_1, make([]byte, 19), make([]float32, 32)),
 		"quant: 32 elements of Q4_1 take 20 bytes, not 19")
-	check("no codec", Quantize(12, make([]float32, 256), make([]byte, 144)),
-		"quant: no codec for Q4_K; supported are F32, F16, BF16, Q8_0, Q4_0, Q4_1")
+	check("no codec", Quantize(10, make([]float32, 256), make([]byte, 84)),
+		"quant: no codec for Q2_K; supported are F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, BF16")
+	_, err = RowBytes(Q4_K, 896)
+	check("part of a superblock", err, "quant: 896 elements are not whole Q4_K blocks of 256")
 	if n, err := RowBytes(Q4_1, 576); n != 360 || err != nil {
 		t.Errorf("576 of Q4_1: %d, %v, want 360 bytes", n, err)
 	}
-	if f := Format(12); !f.Known() || f.Supported() || Format(4).Known() || !Q4_1.Supported() {
-		t.Error("Q4_K is named without codec, 4 is no type, Q4_1 has a codec")
+	if f := Format(10); !f.Known() || f.Supported() || Format(4).Known() || !Q4_1.Supported() {
+		t.Error("Q2_K is named without codec, 4 is no type, Q4_1 has a codec")
 	}
 }
 
@@ -249,8 +302,9 @@ func TestHalfBytes(t *testing.T) {
 		name           string
 		k, lanes, want int
 	}{
-		{KVF16, "f16", 64, 64, 8192}, {KVQ8, "q8", 64, 64, 4352}, {KVQ4, "q4", 64, 64, 2304},
+		{KVF16, "f16", 64, 64, 8192}, {KVQ8, "q8", 64, 64, 4352}, {KVQ4, "q4", 64, 64, 2304}, {KVQ3, "q3", 64, 64, 1792},
 		{KVF32, "f32", 64, 64, 16384}, {KVF16, "f16", 64, 3, 384}, {KVQ8, "q8", 16, 64, 1088}, {KVQ4, "q4", 8, 64, 320}, {KVQ4, "q4", 4, 2, 64},
+		{KVQ3, "q3", 256, 64, 7168}, {KVQ3, "q3", 64, 256, 6400}, {KVQ3, "q3", 16, 64, 448},
 	} {
 		if got := c.form.HalfBytes(c.k, c.lanes); got != c.want || c.form.String() != c.name {
 			t.Errorf("%s half block of %d x %d: %d bytes, want %s with %d", c.form, c.k, c.lanes, got, c.name, c.want)

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"mneme/internal/arena"
+	"mneme/internal/tensor/tile"
 )
 
 // heights are the activation rows that kernels exist for. More rows than the
@@ -76,8 +77,8 @@ func (a *Act) Begin(rows int, ws ...*Weights) {
 			panic(fmt.Sprintf("tensor: activations for K %d and %d", ws[0].k, w.k))
 		}
 		for _, p := range w.parts {
-			int8ed = int8ed || p.kind != tileDense
-			floated = floated || p.kind == tileDense
+			int8ed = int8ed || p.kind != tile.Dense
+			floated = floated || p.kind == tile.Dense
 		}
 	}
 	a.rows, a.k, a.height, a.int8ed, a.floated = rows, ws[0].k, heightFor(rows), int8ed, floated

@@ -5,27 +5,11 @@ import (
 	"math"
 
 	"mneme/internal/quant"
+	"mneme/internal/tensor/kvblock"
 )
 
-// A half block is the K or the V of one KV head for blockTokens tokens. It is
-// summed over k and has lanes beside each other:
-//
-//	     k         lanes
-//	K    headDim   64 tokens
-//	V    64 tokens headDim
-//
-// Full precision (an open block, or a complete one under KVF16) is f16 [k][lanes].
-// Sealed as q8 or q4, which need lanes in multiples of 16 and k of 8:
-//
-//	codes   lane l of step j has 4 bytes at 4*(lanes*j + l); byte b is
-//	        q8, j < k/4:  the code of k = 4j+b
-//	        q4, j < k/8:  low nibble the code of k = 4j+b, high nibble of k = K/2+4j+b
-//	scale   f16 [k]
-//	mid     f16 [k], the value at the centre code:  x = mid + scale*(code - centre), centre 128 or 8
-//
-// and the whole rounded up to cache lines (quant.KVForm.HalfBytes).
 const (
-	blockTokens = 64
+	blockTokens = kvblock.Tokens
 	lineBytes   = 64 // block tables count in cache lines
 
 	maskedScore = -1e30 // of a token that a row does not see; also the running max before the first one
@@ -50,7 +34,7 @@ type Attention struct {
 type attentionRows interface {
 	begin(rows int)
 	row(i int, q []float32, own int)
-	sealed(form quant.KVForm, k, v []byte, table []int32) // q8 or q4; tables count from the start of k and v
+	sealed(form quant.KVForm, k, v []byte, table []int32) // no full form; tables count from the start of k and v
 	full(k, v []byte, nmax int)                           // every row sees its own count
 	fullSeen(k, v []byte)                                 // every row sees all tokens
 	plain(i int, b *plainBlock, first, last int)          // row i sees [first, last) of a block in f32
@@ -59,7 +43,7 @@ type attentionRows interface {
 
 // NewAttention makes the scratch for tiles of up to maxRows rows. Scores are
 // q*k*scale; a scale of 0 stands for 1/sqrt(headDim). headDim is a multiple of
-// 8, and of 16 where blocks are sealed as q8 or q4.
+// 8, and of 16 where blocks are sealed.
 func (k *Kernels) NewAttention(headDim, maxRows int, scale float32) *Attention {
 	if headDim <= 0 || headDim%8 != 0 || maxRows <= 0 {
 		panic(fmt.Sprintf("tensor: attention of head dim %d, %d rows", headDim, maxRows))

@@ -7,10 +7,14 @@ import (
 	"unsafe"
 
 	"mneme/internal/quant"
+	"mneme/internal/tensor/kvblock"
 )
 
-// vectorDim is the head dim that has vector kernels; the others take the generic code.
-const vectorDim = 64
+const (
+	narrowDim = 64  // has kernels of its own; the wide ones take
+	wideUnit  = 16  // multiples of this
+	widestDim = 256 // up to here. Others take the generic code.
+)
 
 var nativeAttention = &attentionFuncs{
 	rows:     newVectorRows,
@@ -20,15 +24,27 @@ var nativeAttention = &attentionFuncs{
 }
 
 type (
-	sealedFunc func(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)
-	fullFunc   func(k *byte, v *byte, nmax int, lim *float32, st *byte, ngr int)
+	sealedFunc     func(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)
+	fullFunc       func(k *byte, v *byte, nmax int, lim *float32, st *byte, ngr int)
+	wideSealedFunc func(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+	wideFullFunc   func(k *byte, v *byte, nmax int, lim *float32, st *byte, ngr int, dim int)
 )
 
 // The kernels by the number of rows in a group.
 var (
-	sealedQ4 = [5]sealedFunc{1: attQ4Rows1, 2: attQ4Rows2, 3: attQ4Rows3, 4: attQ4Rows4}
-	sealedQ8 = [5]sealedFunc{1: attQ8Rows1, 2: attQ8Rows2, 3: attQ8Rows3, 4: attQ8Rows4}
-	fullF16  = [5]fullFunc{1: attF16Rows1, 2: attF16Rows2, 3: attF16Rows3, 4: attF16Rows4}
+	sealedKernels = map[quant.KVForm]*[5]sealedFunc{
+		quant.KVQ3: {1: attQ3Rows1, 2: attQ3Rows2, 3: attQ3Rows3, 4: attQ3Rows4},
+		quant.KVQ4: {1: attQ4Rows1, 2: attQ4Rows2, 3: attQ4Rows3, 4: attQ4Rows4},
+		quant.KVQ8: {1: attQ8Rows1, 2: attQ8Rows2, 3: attQ8Rows3, 4: attQ8Rows4},
+	}
+	fullF16 = [5]fullFunc{1: attF16Rows1, 2: attF16Rows2, 3: attF16Rows3, 4: attF16Rows4}
+
+	wideSealed = map[quant.KVForm]*[5]wideSealedFunc{
+		quant.KVQ3: {1: attWideQ3Rows1, 2: attWideQ3Rows2, 3: attWideQ3Rows3, 4: attWideQ3Rows4},
+		quant.KVQ4: {1: attWideQ4Rows1, 2: attWideQ4Rows2, 3: attWideQ4Rows3, 4: attWideQ4Rows4},
+		quant.KVQ8: {1: attWideQ8Rows1, 2: attWideQ8Rows2, 3: attWideQ8Rows3, 4: attWideQ8Rows4},
+	}
+	wideF16 = [5]wideFullFunc{1: attWideF16Rows1, 2: attWideF16Rows2, 3: attWideF16Rows3, 4: attWideF16Rows4}
 )
 
 // A row that sees n tokens limits its scores by the 64 floats from
@@ -48,78 +64,115 @@ func limits(open int) *[2 * blockTokens]float32 {
 
 // vectorRows is the state of a tile: groups of four rows, then one group of what is left.
 type vectorRows struct {
+	dim        int
 	scale      float32
 	fours, few rowGroups
 }
 
 func newVectorRows(headDim, maxRows int, scale float32) attentionRows {
-	if headDim != vectorDim {
+	if headDim%wideUnit != 0 || headDim > widestDim {
 		return newGenericRows(headDim, maxRows, scale)
 	}
-	return &vectorRows{scale: scale, fours: newRowGroups(4, (maxRows+3)/4), few: newRowGroups(3, 1)}
+	return &vectorRows{dim: headDim, scale: scale, fours: newRowGroups(headDim, 4, (maxRows+3)/4), few: newRowGroups(headDim, 3, 1)}
 }
 
 // rowGroups are n groups of size rows each, as the kernels lay them out
-// (gen/attention.go): scratch, then per group
-//
-//	q[size][64]  out[size][64]  sum[size][16]  mid[size][16]  f32;  max[4] f32  own[4] i32  (32 bytes unused)
+// (gen/attention.go, gen/attention_wide.go): scratch, then the groups.
 type rowGroups struct {
-	size, n int
-	mem     []byte
+	groupPlaces
+	dim, size, n int
+	mem          []byte
 }
 
-const groupScratch = 3072
+// groupPlaces says where things lie in a group of rows.
+type groupPlaces struct {
+	scratch, bytes     int // before the groups; of one
+	q, out             int // f32 of row 0: [rows][64], or wide [dim/16][rows][16]
+	sum, mid           int // f32 [rows][16]
+	limits             int // max[4] f32, own[4] i32
+	rowBytes, vecBytes int // in q and out: from one row to the next, from 16 floats to the next
+}
 
-func groupBytes(size int) int { return 640*size + 64 }
+func placesFor(dim, size int) groupPlaces {
+	if dim == narrowDim {
+		return groupPlaces{scratch: 3072, bytes: 640*size + 64, out: 256 * size, sum: 512 * size, mid: 576 * size,
+			limits: 640 * size, rowBytes: 256, vecBytes: 64}
+	}
+	q := 64 + 128*size
+	return groupPlaces{scratch: 5760, bytes: q + 8*dim*size, q: q, out: q + 4*dim*size, sum: 64, mid: 64 + 64*size,
+		rowBytes: 64, vecBytes: 64 * size}
+}
 
-func newRowGroups(size, n int) rowGroups {
-	bytes := groupScratch + n*groupBytes(size)
+func newRowGroups(dim, size, n int) rowGroups {
+	p := placesFor(dim, size)
+	bytes := p.scratch + n*p.bytes
 	mem := make([]byte, bytes+lineBytes)
 	start := int(-uintptr(unsafe.Pointer(&mem[0])) & (lineBytes - 1))
-	return rowGroups{mem: mem[start : start+bytes : start+bytes]}
+	return rowGroups{dim: dim, mem: mem[start : start+bytes : start+bytes]}
 }
 
 func (g *rowGroups) reset(size, n int) {
-	g.size, g.n = size, n
-	clear(g.mem[groupScratch : groupScratch+n*groupBytes(size)])
+	g.size, g.n, g.groupPlaces = size, n, placesFor(g.dim, size)
+	clear(g.mem[g.scratch:][:n*g.bytes])
 	for i := range n {
 		for r := range 4 {
-			*(*float32)(g.at(i*size, 640*size+4*r)) = maskedScore
+			*(*float32)(g.at(i*size, g.limits+4*r)) = maskedScore
 		}
 	}
 }
 
 // at is off bytes into the group of a row.
 func (g *rowGroups) at(row, off int) unsafe.Pointer {
-	return unsafe.Pointer(&g.mem[groupScratch+row/g.size*groupBytes(g.size)+off])
+	return unsafe.Pointer(&g.mem[g.scratch+row/g.size*g.bytes+off])
 }
 
-func (g *rowGroups) q(row int) *float32 { return (*float32)(g.at(row, row%g.size*256)) }
-func (g *rowGroups) out(row int) *float32 {
-	return (*float32)(g.at(row, 256*g.size+row%g.size*256))
+// float is the first float of a row in what begins at off and gives every row so many bytes.
+func (g *rowGroups) float(row, off, bytes int) *float32 {
+	return (*float32)(g.at(row, off+row%g.size*bytes))
 }
-func (g *rowGroups) sum(row int) *float32 {
-	return (*float32)(g.at(row, 512*g.size+row%g.size*64))
-}
-func (g *rowGroups) mid(row int) *float32 {
-	return (*float32)(g.at(row, 576*g.size+row%g.size*64))
-}
-func (g *rowGroups) own(row int) *int32 { return (*int32)(g.at(row, 640*g.size+16+row%g.size*4)) }
 
-func (g *rowGroups) sealed(form quant.KVForm, k, v *byte, table []int32) {
-	if g.n == 0 {
+func (g *rowGroups) own(row int) *int32 {
+	return (*int32)(g.at(row, g.limits+16+row%g.size*4))
+}
+
+// begin gives a row its query.
+func (g *rowGroups) begin(row int, q []float32, own int, scale float32) {
+	*g.own(row) = int32(own)
+	dst := g.float(row, g.q, g.rowBytes)
+	if g.dim == narrowDim {
+		attRowBegin(dst, &q[0], scale)
 		return
 	}
-	f := &sealedQ8
-	if form == quant.KVQ4 {
-		f = &sealedQ4
+	attWideRowBegin(dst, &q[0], scale, g.dim/wideUnit, g.vecBytes)
+}
+
+// end writes a row's output.
+func (g *rowGroups) end(row int, dst []float32) {
+	out, sum, mid := g.float(row, g.out, g.rowBytes), g.float(row, g.sum, 64), g.float(row, g.mid, 64)
+	if g.dim == narrowDim {
+		attRowEnd(&dst[0], out, sum, mid)
+		return
 	}
-	f[g.size](k, v, &table[0], len(table), &g.mem[0], g.n)
+	attWideRowEnd(&dst[0], out, sum, mid, g.dim/wideUnit, g.vecBytes)
+}
+
+func (g *rowGroups) sealed(form quant.KVForm, k, v *byte, table []int32) {
+	switch {
+	case g.n == 0:
+	case g.dim == narrowDim:
+		sealedKernels[form][g.size](k, v, &table[0], len(table), &g.mem[0], g.n)
+	default:
+		wideSealed[form][g.size](k, v, &table[0], len(table), &g.mem[0], g.n, g.dim)
+	}
 }
 
 func (g *rowGroups) full(k, v *byte, nmax int, lim *float32) {
-	if g.n > 0 {
+	switch {
+	case g.n == 0:
+	case g.dim == narrowDim:
 		fullF16[g.size](k, v, nmax, lim, &g.mem[0], g.n)
+	default:
+		wideF16[g.size](k, v, nmax, lim, &g.mem[0], g.n, g.dim)
 	}
 }
 
@@ -138,8 +191,7 @@ func (s *vectorRows) place(i int) (*rowGroups, int) {
 
 func (s *vectorRows) row(i int, q []float32, own int) {
 	g, r := s.place(i)
-	attRowBegin(g.q(r), &q[0], s.scale)
-	*g.own(r) = int32(own)
+	g.begin(r, q, own, s.scale)
 }
 
 func (s *vectorRows) sealed(form quant.KVForm, k, v []byte, table []int32) {
@@ -159,39 +211,58 @@ func (s *vectorRows) fullSeen(k, v []byte) {
 
 func (s *vectorRows) end(i int, dst []float32) {
 	g, r := s.place(i)
-	attRowEnd(&dst[0], g.out(r), g.sum(r), g.mid(r))
+	g.end(r, dst)
 }
 
+// vectorAppend converts 64 floats at a time.
 func vectorAppend(kHalf, vHalf []byte, slot int, kx, vx []float32) {
-	if len(kx) != vectorDim {
-		genericAppend(kHalf, vHalf, slot, kx, vx)
+	const unit = 64
+	if len(kx)%unit != 0 {
+		kvblock.Append(kHalf, vHalf, slot, kx, vx)
 		return
 	}
-	var k, v [vectorDim]uint16
-	halves64(&k[0], &kx[0])
-	halves64(&v[0], &vx[0])
-	kAt, vAt := kHalf[2*slot:], vHalf[2*vectorDim*slot:][:2*vectorDim]
-	for i := range vectorDim {
-		binary.LittleEndian.PutUint16(kAt[2*blockTokens*i:], k[i])
-		binary.LittleEndian.PutUint16(vAt[2*i:], v[i])
+	var k, v [unit]uint16
+	for at := 0; at < len(kx); at += unit {
+		halves64(&k[0], &kx[at])
+		halves64(&v[0], &vx[at])
+		kAt, vAt := kHalf[2*(blockTokens*at+slot):], vHalf[2*(len(vx)*slot+at):][:2*unit]
+		for i := range unit {
+			binary.LittleEndian.PutUint16(kAt[2*blockTokens*i:], k[i])
+			binary.LittleEndian.PutUint16(vAt[2*i:], v[i])
+		}
 	}
 }
 
+// vectorSeal finds the scales of all k and then the codes.
 func vectorSeal(form quant.KVForm, dst, src []byte, k, lanes int) {
-	switch {
-	case k != vectorDim || lanes != vectorDim:
-		genericSeal(form, dst, src, k, lanes)
-	case form == quant.KVQ4:
-		sealQ4(&dst[0], &src[0])
+	if k > widestDim {
+		kvblock.Seal(form, dst, src, k, lanes)
+		return
+	}
+	var steps [2 * widestDim]float32
+	par := &dst[kvblock.CodeBytes(form, k, lanes)]
+	switch form {
+	case quant.KVQ3:
+		sealScalesQ3(par, &steps[0], &src[0], k, lanes/16)
+		sealCodesQ3(&dst[0], &dst[k*lanes/4], &src[0], &steps[0], k, lanes/16)
+	case quant.KVQ4:
+		sealScalesQ4(par, &steps[0], &src[0], k, lanes/16)
+		sealCodesQ4(&dst[0], nil, &src[0], &steps[0], k, lanes/16)
 	default:
-		sealQ8(&dst[0], &src[0])
+		sealScalesQ8(par, &steps[0], &src[0], k, lanes/16)
+		sealCodesQ8(&dst[0], nil, &src[0], &steps[0], k, lanes/16)
 	}
 }
 
 func vectorHadamard(x []float32, dim int) {
-	if dim == vectorDim {
+	switch dim {
+	case 64:
 		hadamard64(&x[0], len(x)/dim)
-		return
+	case 128:
+		hadamard128(&x[0], len(x)/dim)
+	case 256:
+		hadamard256(&x[0], len(x)/dim)
+	default:
+		kvblock.Hadamard(x, dim)
 	}
-	genericHadamard(x, dim)
 }

@@ -1,10 +1,10 @@
 package tensor
 
 import (
-	"encoding/binary"
 	"math"
 
 	"mneme/internal/quant"
+	"mneme/internal/tensor/kvblock"
 )
 
 // The portable attention: the arithmetic of the vector kernels, for every head
@@ -12,9 +12,9 @@ import (
 
 var genericAttention = attentionFuncs{
 	rows:     newGenericRows,
-	append:   genericAppend,
-	seal:     genericSeal,
-	hadamard: genericHadamard,
+	append:   kvblock.Append,
+	seal:     kvblock.Seal,
+	hadamard: kvblock.Hadamard,
 }
 
 // exactAttention keeps blocks in f32.
@@ -24,9 +24,9 @@ var exactAttention = attentionFuncs{
 		g.wide = true
 		return g
 	},
-	append:   exactAppend,
-	seal:     genericSeal,
-	hadamard: genericHadamard,
+	append:   kvblock.AppendExact,
+	seal:     kvblock.Seal,
+	hadamard: kvblock.Hadamard,
 	full:     quant.KVF32,
 }
 
@@ -38,9 +38,9 @@ type genericRows struct {
 	used    int
 	wide    bool // full-precision blocks are f32
 
-	key, value sealedHalf // the sealed block
-	keys       []float32  // [headDim][64] of the full-precision block
-	values     []float32  // [64][headDim]
+	key, value kvblock.Sealed // the sealed block
+	keys       []float32      // [headDim][64] of the full-precision block
+	values     []float32      // [64][headDim]
 
 	ints   []int32   // int8 queries [headDim], or u8 probabilities [64]
 	dots   []int32   // their integer products [64] or [headDim]
@@ -70,8 +70,8 @@ func newGenericRows(headDim, maxRows int, scale float32) attentionRows {
 		dots:    make([]int32, longest),
 		scores:  make([]float32, blockTokens),
 		folded:  make([]float32, longest),
-		key:     newSealedHalf(headDim, blockTokens),
-		value:   newSealedHalf(blockTokens, headDim),
+		key:     kvblock.NewSealed(headDim, blockTokens),
+		value:   kvblock.NewSealed(blockTokens, headDim),
 	}
 	floats := make([]float32, 2*headDim*maxRows)
 	for i := range g.rows {
@@ -102,8 +102,8 @@ func (g *genericRows) end(i int, dst []float32) {
 
 func (g *genericRows) sealed(form quant.KVForm, k, v []byte, table []int32) {
 	for _, line := range table {
-		g.key.read(form, k[lineBytes*int(line):])
-		g.value.read(form, v[lineBytes*int(line):])
+		g.key.Read(form, k[lineBytes*int(line):])
+		g.value.Read(form, v[lineBytes*int(line):])
 		for i := range g.rows[:g.used] {
 			g.sealedRow(&g.rows[i])
 		}
@@ -114,14 +114,14 @@ func (g *genericRows) sealed(form quant.KVForm, k, v []byte, table []int32) {
 func (g *genericRows) sealedRow(r *genericRow) {
 	width, shift := g.foldQuery(r)
 	dots := g.dots[:blockTokens]
-	g.key.dot(dots, g.ints[:g.headDim])
+	g.key.Dot(dots, g.ints[:g.headDim])
 	for t, n := range dots {
 		g.scores[t] = float32(float32(n)*width) + shift
 	}
 	alpha := r.softmax(g.scores)
 	width = g.foldProbabilities(r, alpha)
 	dots = g.dots[:g.headDim]
-	g.value.dot(dots, g.ints[:blockTokens])
+	g.value.Dot(dots, g.ints[:blockTokens])
 	for d, n := range dots {
 		r.out[d] = float32(r.out[d]*alpha) + float32(float32(n)*width)
 	}
@@ -132,8 +132,8 @@ func (g *genericRows) sealedRow(r *genericRow) {
 func (g *genericRows) foldQuery(r *genericRow) (width, shift float32) {
 	var largest float32
 	for c, q := range r.q {
-		shift += float32(q * g.key.mid[c])
-		f := q * g.key.scale[c]
+		shift += float32(q * g.key.Mid[c])
+		f := q * g.key.Scale[c]
 		g.folded[c] = f
 		largest = max(largest, abs32(f))
 	}
@@ -145,8 +145,8 @@ func (g *genericRows) foldQuery(r *genericRow) (width, shift float32) {
 func (g *genericRows) foldProbabilities(r *genericRow, alpha float32) (width float32) {
 	var largest, mid float32
 	for t, p := range g.scores {
-		mid += float32(p * g.value.mid[t])
-		f := p * g.value.scale[t]
+		mid += float32(p * g.value.Mid[t])
+		f := p * g.value.Scale[t]
 		g.folded[t] = f
 		largest = max(largest, f)
 	}
@@ -159,15 +159,9 @@ func roundInts(ints []int32, x []float32, largest, top float32) (width float32) 
 	largest = max(largest, 1e-30)
 	inv := top / largest
 	for i, f := range x {
-		ints[i] = roundEven(float32(f * inv))
+		ints[i] = kvblock.RoundEven(float32(f * inv))
 	}
 	return largest * (1 / top)
-}
-
-// roundEven is the nearest integer, ties to even, for |x| < 2^22.
-func roundEven(x float32) int32 {
-	const shift = 3 << 22 // from here on a float32 has no fraction left
-	return int32(float32(x+shift) - shift)
 }
 
 func abs32(x float32) float32 { return math.Float32frombits(math.Float32bits(x) &^ (1 << 31)) }
@@ -222,27 +216,14 @@ func (g *genericRows) fullSeen(k, v []byte) {
 
 // loadFull widens the first n tokens of a full-precision block.
 func (g *genericRows) loadFull(k, v []byte, n int) {
-	read, elem := readHalves, 2
+	read, elem := kvblock.ReadHalves, 2
 	if g.wide {
-		read, elem = readFloats, 4
+		read, elem = kvblock.ReadFloats, 4
 	}
 	for c := range g.headDim {
 		read(g.keys[blockTokens*c:][:n], k[elem*blockTokens*c:])
 	}
 	read(g.values[:n*g.headDim], v)
-}
-
-func readHalves(dst []float32, src []byte) {
-	src = src[:2*len(dst)]
-	for i := range dst {
-		dst[i] = quant.F16Value(binary.LittleEndian.Uint16(src[2*i:]))
-	}
-}
-
-func readFloats(dst []float32, src []byte) {
-	for i := range dst {
-		dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:]))
-	}
 }
 
 // fullRow takes the first own tokens of the full-precision block into one row.

@@ -4,6 +4,11 @@
 
 package tensor
 
+// attQ3Rows1 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 1 rows.
+//
+//go:noescape
+func attQ3Rows1(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)
+
 // attQ4Rows1 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 1 rows.
 //
 //go:noescape
@@ -18,6 +23,11 @@ func attQ8Rows1(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)
 //
 //go:noescape
 func attF16Rows1(k *byte, v *byte, nmax int, lim *float32, st *byte, ngr int)
+
+// attQ3Rows2 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 2 rows.
+//
+//go:noescape
+func attQ3Rows2(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)
 
 // attQ4Rows2 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 2 rows.
 //
@@ -34,6 +44,11 @@ func attQ8Rows2(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)
 //go:noescape
 func attF16Rows2(k *byte, v *byte, nmax int, lim *float32, st *byte, ngr int)
 
+// attQ3Rows3 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 3 rows.
+//
+//go:noescape
+func attQ3Rows3(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)
+
 // attQ4Rows3 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 3 rows.
 //
 //go:noescape
@@ -48,6 +63,11 @@ func attQ8Rows3(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)
 //
 //go:noescape
 func attF16Rows3(k *byte, v *byte, nmax int, lim *float32, st *byte, ngr int)
+
+// attQ3Rows4 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 4 rows.
+//
+//go:noescape
+func attQ3Rows4(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)
 
 // attQ4Rows4 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 4 rows.
 //
@@ -74,20 +94,140 @@ func attRowBegin(q *float32, src *float32, s float32)
 //go:noescape
 func attRowEnd(dst *float32, out *float32, sum *float32, mid *float32)
 
-// sealQ4 quantises one full-precision half block of 64 x 64.
+// attWideQ3Rows1 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 1 rows of dim.
 //
 //go:noescape
-func sealQ4(dst *byte, src *byte)
+func attWideQ3Rows1(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
 
-// sealQ8 quantises one full-precision half block of 64 x 64.
+// attWideQ4Rows1 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 1 rows of dim.
 //
 //go:noescape
-func sealQ8(dst *byte, src *byte)
+func attWideQ4Rows1(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+
+// attWideQ8Rows1 adds nblk q8 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 1 rows of dim.
+//
+//go:noescape
+func attWideQ8Rows1(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+
+// attWideF16Rows1 adds the first nmax tokens of a full-precision block to ngr groups of 1 rows of dim; lim masks what a row does not see.
+//
+//go:noescape
+func attWideF16Rows1(k *byte, v *byte, nmax int, lim *float32, st *byte, ngr int, dim int)
+
+// attWideQ3Rows2 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 2 rows of dim.
+//
+//go:noescape
+func attWideQ3Rows2(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+
+// attWideQ4Rows2 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 2 rows of dim.
+//
+//go:noescape
+func attWideQ4Rows2(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+
+// attWideQ8Rows2 adds nblk q8 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 2 rows of dim.
+//
+//go:noescape
+func attWideQ8Rows2(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+
+// attWideF16Rows2 adds the first nmax tokens of a full-precision block to ngr groups of 2 rows of dim; lim masks what a row does not see.
+//
+//go:noescape
+func attWideF16Rows2(k *byte, v *byte, nmax int, lim *float32, st *byte, ngr int, dim int)
+
+// attWideQ3Rows3 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 3 rows of dim.
+//
+//go:noescape
+func attWideQ3Rows3(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+
+// attWideQ4Rows3 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 3 rows of dim.
+//
+//go:noescape
+func attWideQ4Rows3(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+
+// attWideQ8Rows3 adds nblk q8 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 3 rows of dim.
+//
+//go:noescape
+func attWideQ8Rows3(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+
+// attWideF16Rows3 adds the first nmax tokens of a full-precision block to ngr groups of 3 rows of dim; lim masks what a row does not see.
+//
+//go:noescape
+func attWideF16Rows3(k *byte, v *byte, nmax int, lim *float32, st *byte, ngr int, dim int)
+
+// attWideQ3Rows4 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 4 rows of dim.
+//
+//go:noescape
+func attWideQ3Rows4(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+
+// attWideQ4Rows4 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 4 rows of dim.
+//
+//go:noescape
+func attWideQ4Rows4(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+
+// attWideQ8Rows4 adds nblk q8 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 4 rows of dim.
+//
+//go:noescape
+func attWideQ8Rows4(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+
+// attWideF16Rows4 adds the first nmax tokens of a full-precision block to ngr groups of 4 rows of dim; lim masks what a row does not see.
+//
+//go:noescape
+func attWideF16Rows4(k *byte, v *byte, nmax int, lim *float32, st *byte, ngr int, dim int)
+
+// attWideRowBegin writes src times s to q, 16 floats in every stride bytes: one query row.
+//
+//go:noescape
+func attWideRowBegin(q *float32, src *float32, s float32, vectors int, stride int)
+
+// attWideRowEnd writes (out + mid) / sum to dst, 16 floats of every stride bytes of out: one finished row.
+//
+//go:noescape
+func attWideRowEnd(dst *float32, out *float32, sum *float32, mid *float32, vectors int, stride int)
+
+// sealScalesQ3 finds the q3 scales and mid values of k rows of vectors*16 halves: par takes them as they are stored, steps as sealCodesQ3 wants them.
+//
+//go:noescape
+func sealScalesQ3(par *byte, steps *float32, src *byte, k int, vectors int)
+
+// sealCodesQ3 writes the q3 codes of k rows of vectors*16 halves by their steps, and their high bits to plane if there is one.
+//
+//go:noescape
+func sealCodesQ3(dst *byte, plane *byte, src *byte, steps *float32, k int, vectors int)
+
+// sealScalesQ4 finds the q4 scales and mid values of k rows of vectors*16 halves: par takes them as they are stored, steps as sealCodesQ4 wants them.
+//
+//go:noescape
+func sealScalesQ4(par *byte, steps *float32, src *byte, k int, vectors int)
+
+// sealCodesQ4 writes the q4 codes of k rows of vectors*16 halves by their steps, and their high bits to plane if there is one.
+//
+//go:noescape
+func sealCodesQ4(dst *byte, plane *byte, src *byte, steps *float32, k int, vectors int)
+
+// sealScalesQ8 finds the q8 scales and mid values of k rows of vectors*16 halves: par takes them as they are stored, steps as sealCodesQ8 wants them.
+//
+//go:noescape
+func sealScalesQ8(par *byte, steps *float32, src *byte, k int, vectors int)
+
+// sealCodesQ8 writes the q8 codes of k rows of vectors*16 halves by their steps, and their high bits to plane if there is one.
+//
+//go:noescape
+func sealCodesQ8(dst *byte, plane *byte, src *byte, steps *float32, k int, vectors int)
 
 // hadamard64 transforms rows of 64 in place.
 //
 //go:noescape
 func hadamard64(x *float32, rows int)
+
+// hadamard128 transforms rows of 128 in place.
+//
+//go:noescape
+func hadamard128(x *float32, rows int)
+
+// hadamard256 transforms rows of 256 in place.
+//
+//go:noescape
+func hadamard256(x *float32, rows int)
 
 // halves64 converts 64 floats to finite halves.
 //

@@ -1,10 +1,10 @@
 package tensor
 
 import (
-	"encoding/binary"
 	"fmt"
 
 	"mneme/internal/quant"
+	"mneme/internal/tensor/kvblock"
 )
 
 // Partial takes in one block of which row i sees the tokens [first[i], last[i]),
@@ -15,7 +15,7 @@ func (a *Attention) Partial(form quant.KVForm, kHalf, vHalf []byte, first, last 
 		panic(fmt.Sprintf("tensor: partial block for %d and %d rows of %d", len(first), len(last), a.rows))
 	}
 	if a.block == nil {
-		a.block = &plainBlock{keys: make([]float32, a.headDim*blockTokens), values: make([]float32, blockTokens*a.headDim), scores: make([]float32, blockTokens)}
+		a.block = newPlainBlock(a.headDim)
 	}
 	a.block.load(form, kHalf, vHalf, a.headDim)
 	for i := range a.rows {
@@ -33,11 +33,22 @@ type plainBlock struct {
 	keys   []float32 // [headDim][64]
 	values []float32 // [64][headDim]
 	scores []float32 // [64]
+	q, out []float32 // [headDim], of a row that the vector kernels keep in pieces
+}
+
+func newPlainBlock(headDim int) *plainBlock {
+	half := headDim * blockTokens
+	floats := make([]float32, 2*half+blockTokens+2*headDim)
+	cut := func(n int) (part []float32) {
+		part, floats = floats[:n:n], floats[n:]
+		return part
+	}
+	return &plainBlock{keys: cut(half), values: cut(half), scores: cut(blockTokens), q: cut(headDim), out: cut(headDim)}
 }
 
 func (b *plainBlock) load(form quant.KVForm, k, v []byte, headDim int) {
-	readHalf(form, b.keys, k, headDim, blockTokens)
-	readHalf(form, b.values, v, blockTokens, headDim)
+	kvblock.Read(form, b.keys, k, headDim, blockTokens)
+	kvblock.Read(form, b.values, v, blockTokens, headDim)
 }
 
 // score fills scores with the products of q and the keys of tokens [first, last).
@@ -62,43 +73,6 @@ func (b *plainBlock) add(out []float32, alpha float32, probabilities []float32, 
 			out[d] += float32(p * v)
 		}
 	}
-}
-
-// readHalf reads a half block [k][lanes] of any form.
-func readHalf(form quant.KVForm, dst []float32, half []byte, k, lanes int) {
-	switch form {
-	case quant.KVF16:
-		readHalves(dst[:k*lanes], half)
-		return
-	case quant.KVF32:
-		readFloats(dst[:k*lanes], half)
-		return
-	}
-	codes := codeBytes(form, k, lanes)
-	scales, mids := half[codes:], half[codes+2*k:]
-	for i := range k {
-		scale := quant.F16Value(binary.LittleEndian.Uint16(scales[2*i:]))
-		mid := quant.F16Value(binary.LittleEndian.Uint16(mids[2*i:]))
-		row := dst[i*lanes:][:lanes]
-		for l := range row {
-			row[l] = mid + float32(scale*float32(storedCode(form, half, k, lanes, i, l)))
-		}
-	}
-}
-
-// storedCode is the code of element (i, lane) of a sealed half, less its centre.
-func storedCode(form quant.KVForm, half []byte, k, lanes, i, lane int) int {
-	switch form {
-	case quant.KVQ8:
-		return int(half[4*lanes*(i/4)+4*lane+i%4]) - 128
-	case quant.KVQ4:
-		at, shift := i, 0
-		if i >= k/2 {
-			at, shift = i-k/2, 4
-		}
-		return int(half[4*lanes*(at/4)+4*lane+at%4]>>shift&15) - 8
-	}
-	panic(fmt.Sprintf("tensor: no codes in a %s half", form))
 }
 
 // plain takes tokens of a block in f32 into one row.

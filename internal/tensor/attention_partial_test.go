@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"mneme/internal/quant"
+	"mneme/internal/tensor/kvblock"
 )
 
 // A block read by Partial up to its end gives what the whole-block kernel gives,
@@ -13,7 +14,7 @@ import (
 func TestPartial(t *testing.T) {
 	r := seeded(t)
 	for _, k := range Variants() {
-		for _, dim := range []int{16, 64} {
+		for _, dim := range []int{16, 64, 80, 128} {
 			const rows = 7
 			kHalf, vHalf := make([]byte, quant.KVF16.HalfBytes(dim, blockTokens)), make([]byte, quant.KVF16.HalfBytes(blockTokens, dim))
 			for slot := range blockTokens {
@@ -21,7 +22,7 @@ func TestPartial(t *testing.T) {
 			}
 			queries := normals(r, rows*dim, 0, 1)
 			first, last := []int{0, 3, 10, 63, 40, 5, 64}, []int{64, 64, 20, 64, 40, 6, 64}
-			for _, form := range []quant.KVForm{quant.KVF16, quant.KVQ8, quant.KVQ4} {
+			for _, form := range []quant.KVForm{quant.KVF16, quant.KVQ8, quant.KVQ4, quant.KVQ3} {
 				kSealed, vSealed := make([]byte, form.HalfBytes(dim, blockTokens)), make([]byte, form.HalfBytes(blockTokens, dim))
 				k.SealHalf(form, kSealed, kHalf, dim, blockTokens)
 				k.SealHalf(form, vSealed, vHalf, blockTokens, dim)
@@ -32,8 +33,8 @@ func TestPartial(t *testing.T) {
 				}
 				a.Partial(form, kSealed, vSealed, first, last)
 				keys, values := make([]float32, dim*blockTokens), make([]float32, dim*blockTokens)
-				readHalf(form, keys, kSealed, dim, blockTokens)
-				readHalf(form, values, vSealed, blockTokens, dim)
+				kvblock.Read(form, keys, kSealed, dim, blockTokens)
+				kvblock.Read(form, values, vSealed, blockTokens, dim)
 				out := make([]float32, dim)
 				for i := range rows {
 					if first[i] == last[i] {

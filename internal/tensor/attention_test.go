@@ -107,16 +107,21 @@ func (x *kvCase) sealBlock(form quant.KVForm, b int, k, v []byte) {
 
 // decodeHalf says what a sealed half means, by the drawing in attention.go.
 func decodeHalf(form quant.KVForm, half []byte, k, lanes int, f func(k, lane int, x float64)) {
-	codes := k * lanes * map[quant.KVForm]int{quant.KVQ4: 4, quant.KVQ8: 8}[form] / 8
+	codes := k * lanes * map[quant.KVForm]int{quant.KVQ3: 3, quant.KVQ4: 4, quant.KVQ8: 8}[form] / 8
 	value := func(at int) float64 { return float64(quant.F16Value(binary.LittleEndian.Uint16(half[at:]))) }
 	for i := range k {
 		scale, mid := value(codes+2*i), value(codes+2*k+2*i)
 		for l := range lanes {
 			u := 0
-			if form == quant.KVQ4 {
+			switch form {
+			case quant.KVQ3:
+				s, j := i/(k/4), i%(k/4)
+				word := binary.LittleEndian.Uint64(half[k*lanes/4+32*(lanes/16*(j/4)+l/16)+8*s:])
+				u = int(half[4*(lanes*(j/4)+l)+j%4])>>(2*s)&3 + int(word>>(4*(l%16)+j%4)&1)*4 - 4
+			case quant.KVQ4:
 				j := i % (k / 2)
 				u = int(half[4*(lanes*(j/4)+l)+j%4])>>(i/(k/2)*4)&15 - 8
-			} else {
+			default:
 				u = int(half[4*(lanes*(i/4)+l)+i%4]) - 128
 			}
 			f(i, l, mid+scale*float64(u))
@@ -194,8 +199,8 @@ func kvQueries(rows, headDim int) []float32 {
 func eachAttention(t *testing.T, f func(t *testing.T, k *Kernels, form quant.KVForm, headDim int)) {
 	t.Logf("seed %d", kvSeed)
 	for _, k := range Variants() {
-		for _, form := range []quant.KVForm{quant.KVF16, quant.KVQ8, quant.KVQ4} {
-			for _, headDim := range []int{16, 64, 80, 128} {
+		for _, form := range []quant.KVForm{quant.KVF16, quant.KVQ8, quant.KVQ4, quant.KVQ3} {
+			for _, headDim := range []int{16, 64, 80, 96, 128, 256} {
 				t.Run(fmt.Sprintf("%s/%s/%d", k.Name(), form, headDim), func(t *testing.T) { f(t, k, form, headDim) })
 			}
 		}
@@ -256,7 +261,7 @@ func TestAttentionScale(t *testing.T) {
 func TestAttentionRowIsIndependentOfItsTile(t *testing.T) {
 	eachAttention(t, func(t *testing.T, k *Kernels, form quant.KVForm, headDim int) {
 		blocks, stride := 10, 1
-		if headDim != 64 || k.Name() == "generic" {
+		if k.Name() == "generic" {
 			blocks, stride = 3, 5
 		}
 		x := newKVCase(k, form, headDim, blocks)
@@ -452,11 +457,17 @@ func TestPow2(t *testing.T) {
 func BenchmarkAttention(b *testing.B) {
 	const blocks = 2048 / blockTokens
 	for _, k := range Variants() {
-		for _, form := range []quant.KVForm{quant.KVQ4, quant.KVQ8, quant.KVF16} {
+		for _, c := range []struct {
+			form quant.KVForm
+			dim  int
+		}{
+			{quant.KVQ3, 64}, {quant.KVQ4, 64}, {quant.KVQ8, 64}, {quant.KVF16, 64}, {quant.KVQ4, 80}, {quant.KVQ4, 96},
+			{quant.KVQ3, 128}, {quant.KVQ4, 128}, {quant.KVQ8, 128}, {quant.KVF16, 128}, {quant.KVQ4, 256},
+		} {
 			for _, rows := range []int{3, 48} {
-				b.Run(fmt.Sprintf("%s/%s/rows%d", k.Name(), form, rows), func(b *testing.B) {
-					x := newKVCase(k, form, 64, blocks)
-					q, a, out := kvQueries(rows, 64), k.NewAttention(64, rows, 0), make([]float32, rows*64)
+				b.Run(fmt.Sprintf("%s/%s/dim%d/rows%d", k.Name(), c.form, c.dim, rows), func(b *testing.B) {
+					x := newKVCase(k, c.form, c.dim, blocks)
+					q, a, out := kvQueries(rows, c.dim), k.NewAttention(c.dim, rows, 0), make([]float32, rows*c.dim)
 					pos := make([]int, rows)
 					for i := range pos {
 						pos[i] = blocks*blockTokens - 1

@@ -36,8 +36,8 @@ func benchWeights(b *testing.B, k *Kernels, f quant.Format, n, kdim int) *Weight
 // by arithmetic.
 func BenchmarkMatMul(b *testing.B) {
 	for _, k := range Variants() {
-		for _, f := range append(quantised, quant.F32) {
-			for _, c := range []struct{ rows, n, k int }{{1, 49152, 1536}, {16, 1536, 576}, {512, 1536, 576}} {
+		for _, f := range append(append(quantised, superblocks...), quant.F32) {
+			for _, c := range []struct{ rows, n, k int }{{1, 49152, 1536}, {16, 1536, 768}, {512, 1536, 768}} {
 				if c.n > 2048 && (k.Name() == "generic" || f == quant.F32) || c.rows > 16 && k.Name() == "generic" {
 					continue
 				}

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"math"
 	"unsafe"
+
+	"mneme/internal/tensor/tile"
 )
 
 // The portable kernels: same tiles, same panels, same order of sums as the
@@ -18,7 +20,7 @@ func genericLinear() linearFuncs {
 		rope:       genericRope,
 		siluTile:   genericSiluTile,
 	}
-	for kind := range tileKinds {
+	for kind := range tile.Kinds {
 		for i, mr := range heights {
 			f.gemm[kind][i] = genericGemm(kind, mr)
 		}
@@ -27,14 +29,14 @@ func genericLinear() linearFuncs {
 }
 
 // genericGemm gives the pointers of a gemmFunc their lengths back.
-func genericGemm(kind tileKind, mr int) gemmFunc {
+func genericGemm(kind tile.Kind, mr int) gemmFunc {
 	return func(w *byte, panels int, a *byte, tiles int, c *float32, ldc int) {
-		size := tiles * kind.bytes()
+		size := kind.PanelBytes(tiles)
 		weights := unsafe.Slice(w, panels*size)
 		out := unsafe.Slice(c, (mr-1)*ldc+panels*panelRows)
 		for p := range panels {
 			var acc panelSums
-			if kind == tileDense {
+			if kind == tile.Dense {
 				rows := unsafe.Slice((*float32)(unsafe.Pointer(a)), tiles*tileK*mr)
 				acc.dense(weights[p*size:][:size], rows, mr)
 			} else {
@@ -64,14 +66,14 @@ func (s *panelSums) dense(w []byte, rows []float32, mr int) {
 	}
 }
 
-func (s *panelSums) quantised(kind tileKind, w, rows []byte, mr int) {
+func (s *panelSums) quantised(kind tile.Kind, w, rows []byte, mr int) {
 	var codes [panelRows][groupLen]int32
 	var scales groupScales
 	var x actGroup
 	for g := range len(rows) / (mr * actRowGroup) {
-		tile, half := w[g/2*kind.bytes():][:kind.bytes()], g%2
-		kind.codes(tile, half, &codes)
-		scales.load(kind, tile, half)
+		t, half := kind.At(w, g/2), g%2
+		t.Codes(half, &codes)
+		scales.load(kind, t, half)
 		for m := range mr {
 			x.load(rows[g*mr*actRowGroup:], mr, m)
 			for r := range codes {
@@ -117,14 +119,14 @@ type groupScales struct {
 	least [panelRows]float32
 }
 
-func (g *groupScales) load(kind tileKind, tile []byte, half int) {
-	g.mins, g.align = kind == tile41, 1
+func (g *groupScales) load(kind tile.Kind, t tile.Tile, half int) {
+	g.mins, g.align = kind.HasMinima(), 1
 	if !g.mins {
-		g.align = 128 / kind.offset()
+		g.align = 128 / kind.Offset()
 	}
 	for r := range g.scale {
-		g.scale[r] = kind.scale(tile, r, half) * (1 / float32(g.align))
-		g.least[r] = kind.least(tile, r, half) * (-1.0 / 128)
+		g.scale[r] = t.Scale(r, half) * (1 / float32(g.align))
+		g.least[r] = t.Least(r, half) * (-1.0 / 128)
 	}
 }
 
@@ -205,9 +207,9 @@ func genericRope(x []float32, heads, headDim int, cs []float32) {
 	}
 }
 
-func genericSiluTile(dst []float32, ld int, tile []float32, rows int) {
+func genericSiluTile(dst []float32, ld int, sums []float32, rows int) {
 	for m := range rows {
-		row := tile[m*2*panelRows:]
+		row := sums[m*2*panelRows:]
 		for i, gate := range row[:panelRows] {
 			e := float32(math.Exp(-float64(gate)))
 			dst[m*ld+i] = float32(gate*row[panelRows+i]) / (1 + e)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+
+	"mneme/internal/tensor/tile"
 )
 
 // Kernels is one variant of all kernels; it holds no state and any number of
@@ -18,7 +20,7 @@ type Kernels struct {
 // linearFuncs is the variant's part for weights, activations and elements.
 // Lengths are checked by the methods of Kernels, not here.
 type linearFuncs struct {
-	gemm       [tileKinds][len(heights)]gemmFunc
+	gemm       [tile.Kinds][len(heights)]gemmFunc
 	quantRow   func(x []float32, a []byte, at rowPlace)
 	sumSquares func(x []float32) float32
 	scaleMul   func(dst, x, weight []float32, s float32)

@@ -13,7 +13,7 @@ import (
 type attentionFuncs struct {
 	rows     func(headDim, maxRows int, scaleLog2 float32) attentionRows
 	append   func(kHalf, vHalf []byte, slot int, kx, vx []float32)
-	seal     func(form quant.KVForm, dst, src []byte, k, lanes int) // q8 or q4
+	seal     func(form quant.KVForm, dst, src []byte, k, lanes int) // q8, q4 or q3
 	hadamard func(x []float32, dim int)
 	full     quant.KVForm // of open blocks and of those that stay in full precision
 }

@@ -78,7 +78,17 @@ func (m *matrix) values(t *testing.T, i int) []float32 {
 	return x
 }
 
-var quantised = []quant.Format{quant.Q8_0, quant.Q4_0, quant.Q4_1}
+// The formats of 32 columns, and those of 256.
+var (
+	quantised   = []quant.Format{quant.Q8_0, quant.Q4_0, quant.Q4_1, quant.Q5_0, quant.Q5_1}
+	superblocks = []quant.Format{quant.Q4_K, quant.Q5_K, quant.Q6_K}
+)
+
+// widthFor is k, cut to whole blocks of a format.
+func widthFor(f quant.Format, k int) int {
+	elems, _ := f.Block()
+	return max(k/elems, 1) * elems
+}
 
 // floatCanary is a bit pattern that no kernel computes.
 var floatCanary = math.Float32frombits(0x7fc0dead)
@@ -119,5 +129,14 @@ func TestPick(t *testing.T) {
 	}
 	if _, err := Pick("mmx"); err == nil || !strings.Contains(err.Error(), `"mmx"`) || !strings.Contains(err.Error(), "generic") {
 		t.Errorf("unknown name: %v", err)
+	}
+}
+
+// A processor that runs the AVX-512 kernels names all that they ask for.
+func TestFeatures(t *testing.T) {
+	const all = "avx2 fma f16c bmi2 avx512f avx512bw avx512dq avx512vl avx512_vnni"
+	has := strings.Join(Features(), " ")
+	if runs := Variants()[0].Name() == "avx512vnni"; runs && has != all {
+		t.Errorf("features %s, want %s", has, all)
 	}
 }

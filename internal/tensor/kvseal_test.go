@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"mneme/internal/quant"
+	"mneme/internal/tensor/kvblock"
 )
 
 const guardByte = 0xA5
@@ -39,12 +40,12 @@ func halvesToSeal(k, lanes int, r *rand.Rand) []byte {
 			case 2:
 				x = uint16(r.IntN(40)) | uint16(r.IntN(2))<<15
 			case 3:
-				x = quant.F16Bits(largestHalf) | uint16(r.IntN(2))<<15
+				x = quant.F16Bits(kvblock.LargestHalf) | uint16(r.IntN(2))<<15
 			case 4:
 				x = quant.F16Bits(float32(offset)) + uint16(r.IntN(2))
 			}
 			if x&0x7c00 == 0x7c00 {
-				x = quant.F16Bits(largestHalf)
+				x = quant.F16Bits(kvblock.LargestHalf)
 			}
 			binary.LittleEndian.PutUint16(half[2*(i*lanes+l):], x)
 		}
@@ -57,9 +58,9 @@ func TestSealIsTheSameInAllVariants(t *testing.T) {
 	const seed = 11
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
-	for _, form := range []quant.KVForm{quant.KVF16, quant.KVQ8, quant.KVQ4} {
+	for _, form := range []quant.KVForm{quant.KVF16, quant.KVQ8, quant.KVQ4, quant.KVQ3} {
 		for round := range 60 {
-			size := [][2]int{{64, 64}, {64, 64}, {64, 80}, {128, 64}, {16, 64}}[round%5]
+			size := [][2]int{{64, 64}, {64, 96}, {64, 80}, {128, 64}, {16, 64}, {64, 128}, {256, 64}, {64, 256}, {80, 64}, {272, 64}}[round%10]
 			src := halvesToSeal(size[0], size[1], r)
 			n := form.HalfBytes(size[0], size[1])
 			want, check := fenced(n)
@@ -89,15 +90,15 @@ func genericKernels(t *testing.T) *Kernels {
 // Stored values lie within half a step of the originals, plus what f16 scale and mid cost.
 func TestSealError(t *testing.T) {
 	for _, k := range Variants() {
-		for _, form := range []quant.KVForm{quant.KVQ8, quant.KVQ4} {
+		for _, form := range []quant.KVForm{quant.KVQ8, quant.KVQ4, quant.KVQ3} {
 			for _, size := range [][2]int{{64, 64}, {80, 64}, {64, 128}} {
 				lanes := size[1]
 				src := halvesToSeal(size[0], lanes, rand.New(rand.NewPCG(13, 1)))
 				dst := make([]byte, form.HalfBytes(size[0], lanes))
 				k.SealHalf(form, dst, src, size[0], lanes)
-				steps := map[quant.KVForm]float64{quant.KVQ8: 255, quant.KVQ4: 15}[form]
+				steps := map[quant.KVForm]float64{quant.KVQ8: 255, quant.KVQ4: 15, quant.KVQ3: 7}[form]
 				decodeHalf(form, dst, size[0], lanes, func(i, l int, y float64) {
-					lo, hi := rangeOf(src[2*i*lanes:][:2*lanes])
+					lo, hi := lowHigh(src[2*i*lanes:][:2*lanes])
 					x := float64(quant.F16Value(binary.LittleEndian.Uint16(src[2*(i*lanes+l):])))
 					step := float64(hi-lo) / steps
 					limit := 0.56*step + max(math.Abs(float64(lo)), math.Abs(float64(hi)))/1000 + steps*0x1p-25
@@ -241,4 +242,14 @@ func BenchmarkSeal(b *testing.B) {
 			}
 		})
 	}
+}
+
+// lowHigh are the smallest and the largest of f16.
+func lowHigh(row []byte) (lo, hi float32) {
+	lo, hi = math.MaxFloat32, -math.MaxFloat32
+	for i := 0; i < len(row); i += 2 {
+		x := quant.F16Value(binary.LittleEndian.Uint16(row[i:]))
+		lo, hi = min(lo, x), max(hi, x)
+	}
+	return lo, hi
 }

@@ -109,6 +109,146 @@ func gemmQ41M12(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
 //go:noescape
 func gemmQ41M16(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
 
+// gemmQ5M1 computes 1 rows of c for panels of 16 Q5 weight rows.
+//
+//go:noescape
+func gemmQ5M1(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ5M2 computes 2 rows of c for panels of 16 Q5 weight rows.
+//
+//go:noescape
+func gemmQ5M2(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ5M3 computes 3 rows of c for panels of 16 Q5 weight rows.
+//
+//go:noescape
+func gemmQ5M3(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ5M4 computes 4 rows of c for panels of 16 Q5 weight rows.
+//
+//go:noescape
+func gemmQ5M4(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ5M8 computes 8 rows of c for panels of 16 Q5 weight rows.
+//
+//go:noescape
+func gemmQ5M8(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ5M12 computes 12 rows of c for panels of 16 Q5 weight rows.
+//
+//go:noescape
+func gemmQ5M12(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ5M16 computes 16 rows of c for panels of 16 Q5 weight rows.
+//
+//go:noescape
+func gemmQ5M16(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ51M1 computes 1 rows of c for panels of 16 Q51 weight rows.
+//
+//go:noescape
+func gemmQ51M1(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ51M2 computes 2 rows of c for panels of 16 Q51 weight rows.
+//
+//go:noescape
+func gemmQ51M2(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ51M3 computes 3 rows of c for panels of 16 Q51 weight rows.
+//
+//go:noescape
+func gemmQ51M3(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ51M4 computes 4 rows of c for panels of 16 Q51 weight rows.
+//
+//go:noescape
+func gemmQ51M4(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ51M8 computes 8 rows of c for panels of 16 Q51 weight rows.
+//
+//go:noescape
+func gemmQ51M8(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ51M12 computes 12 rows of c for panels of 16 Q51 weight rows.
+//
+//go:noescape
+func gemmQ51M12(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ51M16 computes 16 rows of c for panels of 16 Q51 weight rows.
+//
+//go:noescape
+func gemmQ51M16(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ4KM1 computes 1 rows of c for panels of 16 Q4K weight rows.
+//
+//go:noescape
+func gemmQ4KM1(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ4KM2 computes 2 rows of c for panels of 16 Q4K weight rows.
+//
+//go:noescape
+func gemmQ4KM2(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ4KM3 computes 3 rows of c for panels of 16 Q4K weight rows.
+//
+//go:noescape
+func gemmQ4KM3(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ4KM4 computes 4 rows of c for panels of 16 Q4K weight rows.
+//
+//go:noescape
+func gemmQ4KM4(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ4KM8 computes 8 rows of c for panels of 16 Q4K weight rows.
+//
+//go:noescape
+func gemmQ4KM8(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ4KM12 computes 12 rows of c for panels of 16 Q4K weight rows.
+//
+//go:noescape
+func gemmQ4KM12(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ4KM16 computes 16 rows of c for panels of 16 Q4K weight rows.
+//
+//go:noescape
+func gemmQ4KM16(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ5KM1 computes 1 rows of c for panels of 16 Q5K weight rows.
+//
+//go:noescape
+func gemmQ5KM1(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ5KM2 computes 2 rows of c for panels of 16 Q5K weight rows.
+//
+//go:noescape
+func gemmQ5KM2(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ5KM3 computes 3 rows of c for panels of 16 Q5K weight rows.
+//
+//go:noescape
+func gemmQ5KM3(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ5KM4 computes 4 rows of c for panels of 16 Q5K weight rows.
+//
+//go:noescape
+func gemmQ5KM4(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ5KM8 computes 8 rows of c for panels of 16 Q5K weight rows.
+//
+//go:noescape
+func gemmQ5KM8(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ5KM12 computes 12 rows of c for panels of 16 Q5K weight rows.
+//
+//go:noescape
+func gemmQ5KM12(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
+// gemmQ5KM16 computes 16 rows of c for panels of 16 Q5K weight rows.
+//
+//go:noescape
+func gemmQ5KM16(w *byte, panels int, a *byte, tiles int, c *float32, ldc int)
+
 // gemmF32M1 computes 1 rows of c for panels of 16 F32 weight rows.
 //
 //go:noescape
@@ -173,6 +313,3 @@ func ropeHeads(x *float32, heads int, half int, cs *float32)
 //
 //go:noescape
 func siluTile16(dst *float32, ld int, tile *float32, rows int)
-
-// pause tells the core that this is a spin loop.
-func pause()

@@ -3,6 +3,8 @@ package tensor
 import (
 	"fmt"
 	"unsafe"
+
+	"mneme/internal/tensor/tile"
 )
 
 // panelsPerCall bounds how long a kernel, which cannot be interrupted, runs.
@@ -28,22 +30,22 @@ func (k *Kernels) MatMul(dst []float32, ld int, w *Weights, a *Act, part, parts 
 }
 
 // GateUp is dst = silu(gate) * up for weights whose panels alternate between
-// 16 rows of gate and 16 of up, so dst has w.PaddedN()/2 columns. tile is the
-// worker's scratch, 16 rows of 32.
-func (k *Kernels) GateUp(dst []float32, ld int, w *Weights, a *Act, part, parts int, tile []float32) {
-	if w.panels()%2 != 0 || len(tile) < a.mr()*2*panelRows {
-		panic(fmt.Sprintf("tensor: gate and up in %d panels, tile of %d floats", w.panels(), len(tile)))
+// 16 rows of gate and 16 of up, so dst has w.PaddedN()/2 columns. scratch is
+// the worker's, 16 rows of 32.
+func (k *Kernels) GateUp(dst []float32, ld int, w *Weights, a *Act, part, parts int, scratch []float32) {
+	if w.panels()%2 != 0 || len(scratch) < a.mr()*2*panelRows {
+		panic(fmt.Sprintf("tensor: gate and up in %d panels, scratch of %d floats", w.panels(), len(scratch)))
 	}
 	a.check(w, len(dst), ld, w.PaddedN()/2)
 	from, to := share(w.panels()/2, part, parts)
 	for pair := from; pair < to; pair++ {
 		gate := w.run(2*pair, 2*pair+2)
 		for panel := range a.panels() {
-			k.gemm(tile, 2*panelRows, gate, a, panel)
+			k.gemm(scratch, 2*panelRows, gate, a, panel)
 			if gate.count == 1 {
-				k.gemm(tile[panelRows:], 2*panelRows, w.run(2*pair+1, 2*pair+2), a, panel)
+				k.gemm(scratch[panelRows:], 2*panelRows, w.run(2*pair+1, 2*pair+2), a, panel)
 			}
-			k.linear.siluTile(dst[panel*a.mr()*ld+pair*panelRows:], ld, tile, a.mr())
+			k.linear.siluTile(dst[panel*a.mr()*ld+pair*panelRows:], ld, scratch, a.mr())
 		}
 	}
 }
@@ -51,7 +53,7 @@ func (k *Kernels) GateUp(dst []float32, ld int, w *Weights, a *Act, part, parts 
 // gemm multiplies a run of weight panels with one activation panel.
 func (k *Kernels) gemm(dst []float32, ld int, run part, a *Act, panel int) {
 	rows := unsafe.Pointer(&a.codes[panel*a.panelSize()])
-	if run.kind == tileDense {
+	if run.kind == tile.Dense {
 		rows = unsafe.Pointer(&a.densePanel(panel * a.mr())[0])
 	}
 	k.linear.gemm[run.kind][a.height](&run.data[0], run.count, (*byte)(rows), a.paddedK()/tileK, &dst[0], ld)
@@ -61,7 +63,7 @@ func (k *Kernels) gemm(dst []float32, ld int, run part, a *Act, panel int) {
 // floats, takes a's rows of columns each.
 func (a *Act) check(w *Weights, size, ld, columns int) {
 	for _, p := range w.parts {
-		if dense := p.kind == tileDense; dense && !a.floated || !dense && !a.int8ed {
+		if dense := p.kind == tile.Dense; dense && !a.floated || !dense && !a.int8ed {
 			panic("tensor: activations were not begun for these weights")
 		}
 	}

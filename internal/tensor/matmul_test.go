@@ -8,6 +8,7 @@ import (
 
 	"mneme/internal/quant"
 	"mneme/internal/team"
+	"mneme/internal/tensor/tile"
 )
 
 // begun is an Act with rows of x set by k.
@@ -83,8 +84,8 @@ func productError(got []float32, w *Weights, x []float32, row func(int) []float3
 func TestMatMul(t *testing.T) {
 	r := seeded(t)
 	eachVariant(t, func(t *testing.T, k *Kernels) {
-		for _, f := range append(quantised, quant.F16) {
-			w := randomMatrix(t, r, 40, 352, f).pack(t, k)
+		for _, f := range append(append(quantised, superblocks...), quant.F16) {
+			w := randomMatrix(t, r, 40, widthFor(f, 352), f).pack(t, k)
 			for _, rows := range []int{1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 33} {
 				x := normals(r, rows*w.K(), 0.3, 1)
 				got := product(t, k, w, x, rows, 2)
@@ -116,6 +117,9 @@ func TestMatMulWidths(t *testing.T) {
 			if width%groupLen == 0 {
 				formats = append(formats, quantised...)
 			}
+			if width%256 == 0 {
+				formats = append(formats, superblocks...)
+			}
 			w := randomMatrix(t, r, 16*len(formats)+1, width, formats...).pack(t, k)
 			x := normals(r, 3*width, 0.3, 1)
 			got := product(t, k, w, x, 3, 1)
@@ -131,8 +135,12 @@ func TestMatMulWidths(t *testing.T) {
 func TestRowsAreIndependent(t *testing.T) {
 	r := seeded(t)
 	eachVariant(t, func(t *testing.T, k *Kernels) {
-		for _, formats := range [][]quant.Format{{quant.Q8_0}, {quant.Q4_0}, {quant.Q4_1}, {quant.F32}, {quant.Q4_1, quant.F16, quant.Q8_0, quant.Q4_0}} {
-			w := randomMatrix(t, r, 120, 224, formats...).pack(t, k)
+		for _, formats := range [][]quant.Format{
+			{quant.Q8_0}, {quant.Q4_0}, {quant.Q4_1}, {quant.Q5_0}, {quant.Q5_1}, {quant.F32},
+			{quant.Q4_1, quant.F16, quant.Q8_0, quant.Q4_0, quant.Q5_1, quant.Q5_0},
+			{quant.Q4_K}, {quant.Q5_K}, {quant.Q6_K, quant.Q4_K, quant.Q5_0, quant.Q5_K, quant.Q8_0},
+		} {
+			w := randomMatrix(t, r, 120, widthFor(formats[0], 224), formats...).pack(t, k)
 			const most = 50
 			x := normals(r, most*w.K(), 0.3, 1)
 			var alone [][]float32
@@ -156,8 +164,8 @@ func TestRowsAreIndependent(t *testing.T) {
 // must give the same bits: their integers are equal.
 func TestVariantsAgreeOnExactData(t *testing.T) {
 	r := seeded(t)
-	for _, f := range quantised {
-		m := exactMatrix(r, f, 48, 192)
+	for _, f := range append(quantised, quant.Q4_K, quant.Q5_K) {
+		m := exactMatrix(r, f, 48, widthFor(f, 192))
 		for _, rows := range []int{1, 2, 3, 4, 8, 12, 16, 20} {
 			x := exactRows(r, rows, m.k)
 			var truth []float32
@@ -178,7 +186,8 @@ func TestVariantsAgreeOnExactData(t *testing.T) {
 	}
 }
 
-// exactMatrix has any codes, scales 2^-3..2^0 and minima that are multiples of 1/8.
+// exactMatrix has any codes, scales 2^-3..2^0 and minima that are multiples of
+// 1/8; in superblocks up to 7 times as much.
 func exactMatrix(r *rand.Rand, f quant.Format, n, k int) *matrix {
 	m := &matrix{n: n, k: k, formats: []quant.Format{f}}
 	elems, size := f.Block()
@@ -189,8 +198,13 @@ func exactMatrix(r *rand.Rand, f quant.Format, n, k int) *matrix {
 				raw[b+i] = byte(r.Uint32())
 			}
 			binary.LittleEndian.PutUint16(raw[b:], quant.F16Bits(float32(math.Ldexp(1, -r.IntN(4)))))
-			if f == quant.Q4_1 {
+			if f != quant.Q8_0 && f != quant.Q4_0 && f != quant.Q5_0 {
 				binary.LittleEndian.PutUint16(raw[b+2:], quant.F16Bits(float32(r.IntN(65)-32)/8))
+			}
+			if elems == 256 {
+				for i := range 12 {
+					raw[b+4+i] &= 0x07 | byte(i/8*0x70)
+				}
 			}
 		}
 		m.rows = append(m.rows, raw)
@@ -226,7 +240,7 @@ func TestQuantisedRowsAreEqual(t *testing.T) {
 		if n%7 == 0 {
 			clear(x[:min(n, 40)])
 		}
-		w := &Weights{n: 16, k: n, parts: []part{{kind: tile8, count: 1}}}
+		w := &Weights{n: 16, k: n, parts: []part{{kind: tile.Q8, count: 1}}}
 		var first []byte
 		for _, k := range Variants() {
 			a, err := NewAct(7, n, func(size int) ([]byte, error) {
@@ -268,8 +282,11 @@ func most(x []float32) (m float64) {
 func TestGateUp(t *testing.T) {
 	r := seeded(t)
 	eachVariant(t, func(t *testing.T, k *Kernels) {
-		for _, formats := range [][]quant.Format{{quant.Q4_1}, {quant.F16}, {quant.Q8_0, quant.Q4_0}, {quant.F32, quant.F32, quant.Q4_1, quant.Q8_0}} {
-			w := randomMatrix(t, r, 96, 160, formats...).pack(t, k)
+		for _, formats := range [][]quant.Format{
+			{quant.Q4_1}, {quant.F16}, {quant.Q8_0, quant.Q4_0}, {quant.F32, quant.F32, quant.Q4_1, quant.Q8_0},
+			{quant.Q5_0, quant.Q5_1}, {quant.Q4_K, quant.Q6_K}, {quant.Q5_K, quant.Q4_K, quant.Q5_0},
+		} {
+			w := randomMatrix(t, r, 96, widthFor(formats[0], 160), formats...).pack(t, k)
 			for _, rows := range []int{1, 3, 6, 16, 35} {
 				x := normals(r, rows*w.K(), 0.3, 3)
 				plain := product(t, k, w, x, rows, 1)
@@ -298,8 +315,8 @@ func TestGateUp(t *testing.T) {
 // A team sets the rows and shares the panels; the result is that of one worker.
 func TestTeamSharesTheWork(t *testing.T) {
 	r := seeded(t)
-	workers := team.New(3)
-	defer workers.Close()
+	three := team.New(3)
+	defer three.Close()
 	eachVariant(t, func(t *testing.T, k *Kernels) {
 		const rows = 37
 		w := randomMatrix(t, r, 112, 96, quant.Q4_1, quant.F16).pack(t, k)
@@ -310,7 +327,7 @@ func TestTeamSharesTheWork(t *testing.T) {
 		}
 		got := make([]float32, 48*w.PaddedN())
 		a.Begin(rows, w)
-		workers.Run(func(job team.Worker) {
+		three.Run(func(job team.Worker) {
 			for row := job.ID; row < rows; row += job.N {
 				k.SetRow(a, row, x[row*w.K():][:w.K()])
 			}

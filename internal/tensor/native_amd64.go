@@ -2,7 +2,11 @@
 
 package tensor
 
-import "golang.org/x/sys/cpu"
+import (
+	"golang.org/x/sys/cpu"
+
+	"mneme/internal/tensor/tile"
+)
 
 // native lists the assembly variants that this processor runs.
 func native() []*Kernels {
@@ -20,11 +24,15 @@ func hasAVX512VNNI() bool {
 
 func avx512Linear() linearFuncs {
 	return linearFuncs{
-		gemm: [tileKinds][len(heights)]gemmFunc{
-			tile8:     {gemmQ8M1, gemmQ8M2, gemmQ8M3, gemmQ8M4, gemmQ8M8, gemmQ8M12, gemmQ8M16},
-			tile4:     {gemmQ4M1, gemmQ4M2, gemmQ4M3, gemmQ4M4, gemmQ4M8, gemmQ4M12, gemmQ4M16},
-			tile41:    {gemmQ41M1, gemmQ41M2, gemmQ41M3, gemmQ41M4, gemmQ41M8, gemmQ41M12, gemmQ41M16},
-			tileDense: {gemmF32M1, gemmF32M2, gemmF32M3, gemmF32M4, gemmF32M8, gemmF32M12, gemmF32M16},
+		gemm: [tile.Kinds][len(heights)]gemmFunc{
+			tile.Q8:    {gemmQ8M1, gemmQ8M2, gemmQ8M3, gemmQ8M4, gemmQ8M8, gemmQ8M12, gemmQ8M16},
+			tile.Q4:    {gemmQ4M1, gemmQ4M2, gemmQ4M3, gemmQ4M4, gemmQ4M8, gemmQ4M12, gemmQ4M16},
+			tile.Q41:   {gemmQ41M1, gemmQ41M2, gemmQ41M3, gemmQ41M4, gemmQ41M8, gemmQ41M12, gemmQ41M16},
+			tile.Q5:    {gemmQ5M1, gemmQ5M2, gemmQ5M3, gemmQ5M4, gemmQ5M8, gemmQ5M12, gemmQ5M16},
+			tile.Q51:   {gemmQ51M1, gemmQ51M2, gemmQ51M3, gemmQ51M4, gemmQ51M8, gemmQ51M12, gemmQ51M16},
+			tile.Q4K:   {gemmQ4KM1, gemmQ4KM2, gemmQ4KM3, gemmQ4KM4, gemmQ4KM8, gemmQ4KM12, gemmQ4KM16},
+			tile.Q5K:   {gemmQ5KM1, gemmQ5KM2, gemmQ5KM3, gemmQ5KM4, gemmQ5KM8, gemmQ5KM12, gemmQ5KM16},
+			tile.Dense: {gemmF32M1, gemmF32M2, gemmF32M3, gemmF32M4, gemmF32M8, gemmF32M12, gemmF32M16},
 		},
 		quantRow:   quantRowAVX512,
 		sumSquares: func(x []float32) float32 { return sumSquares16(&x[0], len(x)) },

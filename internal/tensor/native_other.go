@@ -4,6 +4,3 @@ package tensor
 
 // native: without assembly only generic runs.
 func native() []*Kernels { return nil }
-
-// pause has nothing to say to the core.
-func pause() {}

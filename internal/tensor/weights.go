@@ -8,6 +8,13 @@ import (
 	"sync/atomic"
 
 	"mneme/internal/quant"
+	"mneme/internal/tensor/tile"
+)
+
+const (
+	panelRows = tile.Rows
+	tileK     = tile.Cols
+	groupLen  = tile.GroupLen
 )
 
 // RowSource gives row i of a matrix in a file's own bytes; nil is a row of
@@ -26,7 +33,7 @@ type Weights struct {
 
 // part is a run of panels of one kind, from panel first on.
 type part struct {
-	kind         tileKind
+	kind         tile.Kind
 	first, count int
 	data         []byte
 }
@@ -49,13 +56,14 @@ func (w *Weights) SizeBytes() int {
 	return sum
 }
 
-// Row writes row i, dequantised exactly as quant.Dequantize does, to dst[:K].
+// Row writes row i to dst[:K], dequantised exactly as quant.Dequantize does; of
+// Q6_K, which is packed in 8 bits, what that made of it.
 func (w *Weights) Row(i int, dst []float32) {
 	if i < 0 || i >= w.n || len(dst) < w.k {
 		panic(fmt.Sprintf("tensor: row %d of %d into %d of %d floats", i, w.n, len(dst), w.k))
 	}
 	p := w.run(i/panelRows, i/panelRows+1)
-	p.kind.getRow(p.data, i%panelRows, dst[:w.k])
+	p.kind.GetRow(p.data, i%panelRows, dst[:w.k])
 }
 
 func (w *Weights) panels() int { return (w.n + panelRows - 1) / panelRows }
@@ -65,7 +73,7 @@ func (w *Weights) tiles() int  { return (w.k + tileK - 1) / tileK }
 func (w *Weights) run(from, to int) part {
 	after := sort.Search(len(w.parts), func(i int) bool { return w.parts[i].first > from })
 	p := w.parts[after-1]
-	size := w.tiles() * p.kind.bytes()
+	size := p.kind.PanelBytes(w.tiles())
 	count := min(to, p.first+p.count) - from
 	return part{kind: p.kind, first: from, count: count, data: p.data[(from-p.first)*size:][:count*size]}
 }
@@ -85,7 +93,7 @@ func (k *Kernels) Pack(n, kdim int, src RowSource, take func(sizeBytes int) ([]b
 	}
 	for i := range w.parts {
 		p := &w.parts[i]
-		size := p.count * w.tiles() * p.kind.bytes()
+		size := p.count * p.kind.PanelBytes(w.tiles())
 		data, err := take(size)
 		if err != nil {
 			return nil, fmt.Errorf("tensor: pack %d x %d weights: %w", n, kdim, err)
@@ -113,16 +121,16 @@ func (w *Weights) plan(src RowSource) error {
 }
 
 // panelKind checks the rows of a panel; one of zeros only can be any kind.
-func (w *Weights) panelKind(p int, src RowSource) (tileKind, error) {
-	kind, found, seen := tile4, quant.Format(0), false
+func (w *Weights) panelKind(p int, src RowSource) (tile.Kind, error) {
+	kind, found, seen := tile.Q4, quant.Format(0), false
 	for i := p * panelRows; i < min(w.n, (p+1)*panelRows); i++ {
 		format, raw := src(i)
 		if raw == nil {
 			continue
 		}
-		this, ok := tileFor(format)
+		this, ok := tile.For(format)
 		if !ok {
-			return 0, fmt.Errorf("tensor: row %d is %s; the kernels take F32, F16, BF16, Q8_0, Q4_0 and Q4_1", i, format)
+			return 0, fmt.Errorf("tensor: row %d is %s; the kernels take %s", i, format, tile.Formats())
 		}
 		if want, err := quant.RowBytes(format, w.k); err != nil || want != len(raw) {
 			return 0, fmt.Errorf("tensor: row %d has %d bytes for %d columns of %s", i, len(raw), w.k, format)
@@ -163,7 +171,7 @@ func (w *Weights) fillPanel(p int, src RowSource) {
 	clear(run.data)
 	for r := range min(panelRows, w.n-p*panelRows) {
 		if format, raw := src(p*panelRows + r); raw != nil {
-			run.kind.putRow(run.data, r, format, raw, w.k)
+			run.kind.PutRow(run.data, r, format, raw, w.k)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-// Package testkit hands tests their data: the real model, and the golden files of the repository. Only _test files
+// Package testkit hands tests their data: the real models, and the golden files of the repository. Only _test files
 // import it. What is missing fails the test with what to do; nothing is skipped.
 package testkit
 
@@ -11,15 +11,24 @@ import (
 	"mneme/internal/hub"
 )
 
-// SmolLM2 is the path of the real model, fetched once into the models folder (hub.DefaultDir).
-func SmolLM2(tb testing.TB) string {
+// SmolLM2 is the path of the first real model: llama, 135M.
+func SmolLM2(tb testing.TB) string { tb.Helper(); return model(tb, "smollm2") }
+
+// Qwen is the path of a real model with tools and 32K of context: qwen2, 0.5B.
+func Qwen(tb testing.TB) string { tb.Helper(); return model(tb, "qwen2.5-coder-0.5b") }
+
+// Gemma is the path of a real base model with windows and a SentencePiece vocabulary: gemma3, 270M.
+func Gemma(tb testing.TB) string { tb.Helper(); return model(tb, "gemma3-270m") }
+
+// model is the path of a model, fetched once into the models folder (hub.DefaultDir).
+func model(tb testing.TB, alias string) string {
 	tb.Helper()
 	dir := hub.DefaultDir()
-	model, err := hub.Resolve(context.Background(), "smollm2", hub.Options{Dir: dir, Progress: os.Stderr})
+	found, err := hub.Resolve(context.Background(), alias, hub.Options{Dir: dir, Progress: os.Stderr})
 	if err != nil {
-		tb.Fatalf("this test needs the real model in %s: %v", dir, err)
+		tb.Fatalf("this test needs the model %s in %s: %v", alias, dir, err)
 	}
-	return model.Path
+	return found.Path
 }
 
 // Golden is the path of a file or folder under testdata/golden of the module that the test runs in.

@@ -7,13 +7,15 @@ import (
 )
 
 func TestTheDataIsThere(t *testing.T) {
-	info, err := os.Stat(SmolLM2(t))
-	if err != nil || info.Size() != 98_362_432 {
-		t.Errorf("the real model: %v, %v, want 98362432 bytes", info, err)
-	}
-	info, err = os.Stat(Golden(t, "tiny/llama/model.gguf"))
-	if err != nil || info.Size() != 542_528 {
-		t.Errorf("the tiny llama: %v, %v, want 542528 bytes", info, err)
+	for path, want := range map[string]int64{
+		SmolLM2(t):                         98_362_432,
+		Qwen(t):                            491_400_064,
+		Gemma(t):                           253_113_024,
+		Golden(t, "tiny/llama/model.gguf"): 542_528,
+	} {
+		if info, err := os.Stat(path); err != nil || info.Size() != want {
+			t.Errorf("%s: %v, %v, want %d bytes", path, info, err, want)
+		}
 	}
 }
 

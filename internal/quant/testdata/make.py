@@ -48,3 +48,17 @@ for t in (T.F16, T.BF16, T.Q8_0, T.Q4_0, T.Q4_1):
         blocks[:, 1::2] &= 0xBF
     blocks.tofile(f"{t.name.lower()}.blocks")
     quants.dequantize(blocks, t).astype(np.float32).tofile(f"{t.name.lower()}.values")
+
+# Five bits and superblocks; the package does not quantise the latter, so these have no .src and .bytes.
+halves = {T.Q5_0: [0], T.Q5_1: [0, 2], T.Q4_K: [0, 2], T.Q5_K: [0, 2], T.Q6_K: [208]}
+for t, places in halves.items():
+    size = gguf.GGML_QUANT_SIZES[t][1]
+    if t in (T.Q5_0, T.Q5_1):
+        x = inputs(96)
+        x.tofile(f"{t.name.lower()}.src")
+        quants.quantize(x, t).tofile(f"{t.name.lower()}.bytes")
+    blocks = rng.integers(0, 256, (96 if size < 32 else 12, size), dtype=np.uint8)
+    for at in places:
+        blocks[:, at + 1] &= 0xBF
+    blocks.tofile(f"{t.name.lower()}.blocks")
+    quants.dequantize(blocks, t).astype(np.float32).tofile(f"{t.name.lower()}.values")

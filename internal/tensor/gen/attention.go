@@ -8,7 +8,8 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// Attention over blocks of 64 tokens, head dim 64, for AVX-512 VNNI.
+// Attention over blocks of 64 tokens, head dim 64, for AVX-512 VNNI; other head
+// dims are in attention_wide.go.
 //
 // A half block is the K or the V of one layer, KV head and block. "k" is the
 // summed index and "lane" the other one: K has k = dim, lane = token; V is
@@ -17,17 +18,15 @@ import (
 //	codes   vector (j, p) at 256*j + 64*p, p = 0..3; its byte 4*r + b belongs to lane 16*p + r
 //	        q4: j = 0..7,  low nibble k = 4j+b, high nibble k = 32+4j+b   (2048 bytes)
 //	        q8: j = 0..15, k = 4j+b                                       (4096 bytes)
+//	        q3: j = 0..3, bits 2s..2s+1 the low bits of k = 16s+4j+b; then their high bits in words of 64, at
+//	            128*j + 32*p + 8*s, bit 4*r + b                           (1024 and 512 bytes)
 //	scale   64 x f16, one per k
-//	mid     64 x f16, one per k: the value at the centre code.  x = mid[k] + scale[k] * (code - centre), centre 8 or 128
+//	mid     64 x f16, one per k: the value at the centre code.  x = mid[k] + scale[k] * (code - centre), centre 4, 8 or 128
 //
 // Full precision: 64 k x 64 lanes of f16, so K is [dim][token] and V is [token][dim].
 //
-// The state of the rows is scratch of scratchB bytes, then groups of rg rows
-// (rowGroups in attention_amd64.go knows its outer shape). Scratch:
-//
-//	0          foldAhead slots: int8 queries [4][64], then 4 lanes each of init (i32), scale, shift, inverse (f32)
-//	sProb      u8 probabilities [4][64]; sMax, sAlpha, sInv, sWidth: 4 lanes of f32 each
-//	sProbF     f32 probabilities [4][64] of the full-precision kernel
+// The state of the rows is scratch (frame), then groups of rg rows (rowGroups in
+// attention_amd64.go knows its outer shape).
 //
 // Group: q[rg][64], out[rg][64], sum[rg][16], mid[rg][16] f32, max[4] f32,
 // own[4] i32. q holds the queries times scale*log2(e); sum and mid are sums
@@ -35,42 +34,85 @@ import (
 const (
 	foldAhead = 4 // queries are folded for this many blocks at once: their latency chains overlap
 	prefetch  = 2 // blocks are called into the L2 cache this many ahead
-
-	slotInit, slotScale, slotShift, slotInv, slotB = 256, 272, 288, 304, 320
-
-	sProb, sMax, sAlpha, sInv, sWidth, sProbF = 1280, 1536, 1552, 1568, 1584, 2048
-
-	scratchB = 3072
 )
+
+// frame says where things lie in the scratch:
+//
+//	0          foldAhead slots: int8 queries [4][dim], then 4 lanes each of init (i32), scale, shift, inverse (f32)
+//	sProb      u8 probabilities [4][64]; sMax, sAlpha, sInv, sWidth: 4 lanes of f32 each
+//	sProbF     f32 probabilities [4][64] of the full-precision kernel
+type frame struct {
+	slotInit, slotScale, slotShift, slotInv, slotB int
+
+	sProb, sMax, sAlpha, sInv, sWidth, sProbF int
+
+	scratchB int
+}
+
+// narrow is the frame of head dim 64.
+var narrow = frame{
+	slotInit: 256, slotScale: 272, slotShift: 288, slotInv: 304, slotB: 320,
+	sProb: 1280, sMax: 1536, sAlpha: 1552, sInv: 1568, sWidth: 1584, sProbF: 2048,
+	scratchB: 3072,
+}
 
 // attention emits every kernel of the set.
 func attention() {
 	for rg := 1; rg <= 4; rg++ {
+		newSealedKernel(3, rg).emit()
 		newSealedKernel(4, rg).emit()
 		newSealedKernel(8, rg).emit()
 		newFullKernel(rg).emit()
 	}
 	rowBegin()
 	rowEnd()
-	seal(4)
-	seal(8)
-	hadamard()
+	for rg := 1; rg <= 4; rg++ {
+		newWideSealed(3, rg).emit()
+		newWideSealed(4, rg).emit()
+		newWideSealed(8, rg).emit()
+		newWideFull(rg).emit()
+	}
+	wideRowBegin()
+	wideRowEnd()
+	for _, bits := range []int{3, 4, 8} {
+		sealScales(bits)
+		sealCodes(bits)
+	}
+	for _, dim := range []int{64, 128, 256} {
+		hadamard(dim)
+	}
 	halves()
 }
 
 // rows is what the attention kernels share: where the rows of a group lie.
 type rows struct {
+	frame
 	rg     int
+	wide   bool          // the groups of attention_wide.go
 	st, gp reg.GPVirtual // scratch; the current group
 }
 
 func (k rows) q(r, p int) Mem   { return at(k.gp, 256*r+64*p) }
 func (k rows) out(r, p int) Mem { return at(k.gp, 256*(k.rg+r)+64*p) }
-func (k rows) sum(r int) Mem    { return at(k.gp, 512*k.rg+64*r) }
-func (k rows) mid(r int) Mem    { return at(k.gp, 576*k.rg+64*r) }
-func (k rows) max() Mem         { return at(k.gp, 640*k.rg) }
-func (k rows) own(r int) Mem    { return at(k.gp, 640*k.rg+16+4*r) }
+func (k rows) sum(r int) Mem    { return at(k.gp, k.sums()+64*r) }
+func (k rows) mid(r int) Mem    { return at(k.gp, k.sums()+64*(k.rg+r)) }
+func (k rows) max() Mem         { return at(k.gp, k.limits()) }
+func (k rows) own(r int) Mem    { return at(k.gp, k.limits()+16+4*r) }
 func (k rows) groupBytes() int  { return 640*k.rg + 64 }
+
+func (k rows) sums() int {
+	if k.wide {
+		return 64
+	}
+	return 512 * k.rg
+}
+
+func (k rows) limits() int {
+	if k.wide {
+		return 0
+	}
+	return 640 * k.rg
+}
 
 // grid is rg rows of 4 vectors.
 func (k rows) grid() [][]reg.VecVirtual {
@@ -140,13 +182,13 @@ func (k rows) newMax(m reg.VecVirtual, e exp2Regs) {
 	VMOVUPS(m, k.max())
 	VSUBPS(m, old, old)
 	e.do(old, XMM(), XMM(), asX)
-	VMOVUPS(old, at(k.st, sAlpha))
+	VMOVUPS(old, at(k.st, k.sAlpha))
 }
 
 // addSums takes the probabilities into row r's running sum.
 func (k rows) addSums(r int, f []reg.VecVirtual) {
 	t := tree(VADDPS, f)
-	VFMADD231PS(k.sum(r), spread(at(k.st, sAlpha+4*r)), t)
+	VFMADD231PS(k.sum(r), spread(at(k.st, k.sAlpha+4*r)), t)
 	VMOVUPS(t, k.sum(r))
 }
 
@@ -179,17 +221,7 @@ func rowEnd() {
 	Pragma("noescape")
 	Doc("attRowEnd writes (out + mid) / sum to dst: one finished row.")
 	dst, out := Load(Param("dst"), GP64()), Load(Param("out"), GP64())
-	total := func(name string) reg.VecVirtual {
-		z := ZMM()
-		VMOVUPS(at(Load(Param(name), GP64()), 0), z)
-		return reduce4(VADDPS, []reg.VecVirtual{z})
-	}
-	sum, mid, inv := total("sum"), total("mid"), XMM()
-	VBROADCASTSS(f32c(1), inv)
-	VDIVPS(sum, inv, inv)
-	zInv, zMid := ZMM(), ZMM()
-	VBROADCASTSS(inv, zInv)
-	VBROADCASTSS(mid, zMid)
+	zInv, zMid := rowFactors()
 	for i := 0; i < 4; i++ {
 		t := ZMM()
 		VADDPS(at(out, 64*i), zMid, t)
@@ -198,6 +230,22 @@ func rowEnd() {
 	}
 	VZEROUPPER()
 	RET()
+}
+
+// rowFactors is 1 / sum of sum, and the sum of mid, in all lanes.
+func rowFactors() (zInv, zMid reg.VecVirtual) {
+	total := func(name string) reg.VecVirtual {
+		z := ZMM()
+		VMOVUPS(at(Load(Param(name), GP64()), 0), z)
+		return reduce4(VADDPS, []reg.VecVirtual{z})
+	}
+	sum, mid, inv := total("sum"), total("mid"), XMM()
+	VBROADCASTSS(f32c(1), inv)
+	VDIVPS(sum, inv, inv)
+	zInv, zMid = ZMM(), ZMM()
+	VBROADCASTSS(inv, zInv)
+	VBROADCASTSS(mid, zMid)
+	return zInv, zMid
 }
 
 // kernelName is the name of the kernel for groups of rg rows.

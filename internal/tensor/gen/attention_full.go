@@ -22,7 +22,7 @@ type fullKernel struct {
 }
 
 func newFullKernel(rg int) *fullKernel {
-	return &fullKernel{rows: rows{rg: rg}, name: kernelName("F16", rg)}
+	return &fullKernel{rows: rows{frame: narrow, rg: rg}, name: kernelName("F16", rg)}
 }
 
 func (k *fullKernel) emit() {
@@ -30,10 +30,10 @@ func (k *fullKernel) emit() {
 	Pragma("noescape")
 	Doc(fmt.Sprintf("%s adds the first nmax tokens of a full-precision block to ngr groups of %d rows; lim masks what a row does not see.", k.name, k.rg))
 	k.registers()
-	LEAQ(Mem{Base: k.st, Disp: scratchB}, k.gp)
+	LEAQ(Mem{Base: k.st, Disp: k.scratchB}, k.gp)
 	Label(k.name + "_group")
 	f := k.grid()
-	k.scores(f)
+	k.scores(f, k.scoreVectors)
 	k.mask(f)
 	k.softmax(f)
 	k.values(k.decay())
@@ -49,8 +49,9 @@ func (k *fullKernel) registers() {
 	k.gp, k.p, k.q, k.n = GP64(), GP64(), GP64(), GP64()
 }
 
-// scores: f[r][p] = sum over dims of q*k, only the token vectors below nmax.
-func (k *fullKernel) scores(f [][]reg.VecVirtual) {
+// scores: f[r][p] = sum over dims of q*k, only the token vectors below nmax,
+// which vectors computes.
+func (k *fullKernel) scores(f [][]reg.VecVirtual, vectors func(f [][]reg.VecVirtual, nv int)) {
 	for r := range f {
 		for i := range f[r] {
 			clr(f[r][i])
@@ -65,7 +66,7 @@ func (k *fullKernel) scores(f [][]reg.VecVirtual) {
 			CMPQ(k.nmax, Imm(uint64(16*nv)))
 			JG(LabelRef(label(nv + 1)))
 		}
-		k.scoreVectors(f, nv)
+		vectors(f, nv)
 		if nv < 4 {
 			JMP(LabelRef(k.name + "_scored"))
 		}
@@ -115,13 +116,13 @@ func (k *fullKernel) softmax(f [][]reg.VecVirtual) {
 	m := folded(VMAXPS, f)
 	e := newExp2()
 	k.newMax(m, e)
-	VMOVUPS(m, at(k.st, sMax))
+	VMOVUPS(m, at(k.st, k.sMax))
 	for r := range f {
-		b := spread(at(k.st, sMax+4*r))
+		b := spread(at(k.st, k.sMax+4*r))
 		for p := range f[r] {
 			VSUBPS(b, f[r][p], f[r][p])
 			e.do(f[r][p], ZMM(), ZMM(), asZ)
-			VMOVUPS(f[r][p], at(k.st, sProbF+256*r+64*p))
+			VMOVUPS(f[r][p], at(k.st, k.sProbF+256*r+64*p))
 		}
 		k.addSums(r, f[r])
 	}
@@ -131,7 +132,7 @@ func (k *fullKernel) softmax(f [][]reg.VecVirtual) {
 func (k *fullKernel) decay() [][]reg.VecVirtual {
 	o := k.grid()
 	for r := range o {
-		b, t := spread(at(k.st, sAlpha+4*r)), ZMM()
+		b, t := spread(at(k.st, k.sAlpha+4*r)), ZMM()
 		VMULPS(k.mid(r), b, t)
 		VMOVUPS(t, k.mid(r))
 		for i := range o[r] {
@@ -150,7 +151,7 @@ func (k *fullKernel) values(o [][]reg.VecVirtual) {
 	Label(loop)
 	kv := loadHalves(k.p, 0, 4)
 	for r := range o {
-		b := spread(at(k.q, sProbF+256*r))
+		b := spread(at(k.q, k.sProbF+256*r))
 		for i := range kv {
 			VFMADD231PS(kv[i], b, o[r][i])
 		}

@@ -28,10 +28,11 @@ type sealedKernel struct {
 	slot          reg.GPVirtual // where its folded queries lie
 	key, value    reg.GPVirtual // its halves
 	keyPf, valuPf reg.GPVirtual // the halves to prefetch
+	par           reg.GPVirtual // wide: the scales of the value half
 }
 
 func newSealedKernel(bits, rg int) *sealedKernel {
-	return &sealedKernel{rows: rows{rg: rg}, bits: bits, codeB: 512 * bits, name: kernelName(fmt.Sprintf("Q%d", bits), rg)}
+	return &sealedKernel{rows: rows{frame: narrow, rg: rg}, bits: bits, codeB: 512 * bits, name: kernelName(fmt.Sprintf("Q%d", bits), rg)}
 }
 
 func (k *sealedKernel) emit() {
@@ -65,7 +66,7 @@ func (k *sealedKernel) beginRun() {
 	MOVQ(U32(foldAhead), k.run)
 	CMPQ(k.left, k.run)
 	CMOVQLT(k.left, k.run)
-	LEAQ(Mem{Base: k.st, Disp: scratchB}, k.gp)
+	LEAQ(Mem{Base: k.st, Disp: k.scratchB}, k.gp)
 	Load(Param("ngr"), k.groups)
 }
 
@@ -76,7 +77,7 @@ func (k *sealedKernel) eachBlock(label string, body func()) {
 	Label(label)
 	k.address(k.i, k.key, k.value)
 	body()
-	ADDQ(U32(slotB), k.slot)
+	ADDQ(U32(k.slotB), k.slot)
 	INCQ(k.i)
 	CMPQ(k.i, k.run)
 	JLT(LabelRef(label))
@@ -98,7 +99,7 @@ func (k *sealedKernel) block() {
 	f := k.grid()
 	for r := range f {
 		for p := range f[r] {
-			VPBROADCASTD(at(k.slot, slotInit+4*r), f[r][p])
+			VPBROADCASTD(at(k.slot, k.slotInit+4*r), f[r][p])
 		}
 	}
 	k.dots(dotSide{half: k.key, next: k.keyPf, rows: k.slot}, f)
@@ -111,7 +112,7 @@ func (k *sealedKernel) block() {
 			clr(a[r][p])
 		}
 	}
-	k.dots(dotSide{half: k.value, next: k.valuPf, rows: k.st, disp: sProb, signedCodes: true}, a)
+	k.dots(dotSide{half: k.value, next: k.valuPf, rows: k.st, disp: k.sProb, signedCodes: true}, a)
 	k.addOutputs(a)
 }
 
@@ -143,7 +144,7 @@ func (k *sealedKernel) fold() {
 	for r := range f {
 		m[r] = tree(absMax, f[r])
 	}
-	widths(reduce4(VMAXPS, m), at(k.slot, slotInv), at(k.slot, slotScale), 127)
+	widths(reduce4(VMAXPS, m), at(k.slot, k.slotInv), at(k.slot, k.slotScale), 127)
 	k.foldInts(f)
 }
 
@@ -157,13 +158,13 @@ func (k *sealedKernel) foldMids() {
 		VFMADD231PS(k.q(r, 3), mid[3], t)
 		VADDPS(t, c[r], c[r])
 	}
-	VMOVUPS(reduce4(VADDPS, c), at(k.slot, slotShift))
+	VMOVUPS(reduce4(VADDPS, c), at(k.slot, k.slotShift))
 }
 
 func (k *sealedKernel) foldInts(f [][]reg.VecVirtual) {
 	sum, centre := zs(k.rg), k.centre()
 	for r := range f {
-		roundRow(f[r], at(k.slot, slotInv+4*r))
+		roundRow(f[r], at(k.slot, k.slotInv+4*r))
 		z := pack4(VPACKSSDW, VPACKSSWB, f[r])
 		VMOVDQU8(z, at(k.slot, 64*r))
 		clr(sum[r])
@@ -172,14 +173,11 @@ func (k *sealedKernel) foldInts(f [][]reg.VecVirtual) {
 	n, zero := reduce4(VPADDD, sum), XMM()
 	clr(zero)
 	VPSUBD(n, zero, n)
-	VMOVDQU8(n, at(k.slot, slotInit))
+	VMOVDQU8(n, at(k.slot, k.slotInit))
 }
 
 func (k *sealedKernel) centre() reg.VecVirtual {
-	if k.bits == 4 {
-		return bcast32(0x08080808)
-	}
-	return bcast32(0x80808080)
+	return bcast32(0x01010101 << (k.bits - 1))
 }
 
 // roundRow replaces a row by the nearest integers of it times the factor in memory.
@@ -226,6 +224,10 @@ type dotSide struct {
 
 // dots: acc[r][p] += codes of lanes 16p.. times the bytes of row r.
 func (k *sealedKernel) dots(s dotSide, acc [][]reg.VecVirtual) {
+	if k.bits == 3 {
+		k.dots3(s, acc)
+		return
+	}
 	var mask, centre reg.VecVirtual
 	if k.bits == 4 {
 		mask = bcast32(0x0F0F0F0F)
@@ -252,6 +254,50 @@ func (k *sealedKernel) dots(s dotSide, acc [][]reg.VecVirtual) {
 			}
 			s.step(high, 8+j, acc)
 		}
+	}
+}
+
+// dots3: of each vector four parts, whose high bits follow in masks.
+func (k *sealedKernel) dots3(s dotSide, acc [][]reg.VecVirtual) {
+	const plane = 1024
+	t := threes{mask: bcast32(0x03030303), high: bcast32(0x04040404)}
+	if s.signedCodes {
+		t.centre = k.centre()
+	}
+	for j := 0; j < 4; j++ {
+		w := zs(4)
+		for p := range w {
+			VMOVDQU8(at(s.half, 256*j+64*p), w[p])
+			PREFETCHT1(at(s.next, 256*j+64*p))
+		}
+		PREFETCHT1(at(s.next, plane+128*j))
+		PREFETCHT1(at(s.next, plane+128*j+64))
+		for part := 0; part < 4; part++ {
+			codes := zs(4)
+			for p := range w {
+				t.unpack(w[p], codes[p], part, at(s.half, plane+128*j+32*p+8*part))
+			}
+			s.step(codes, 4*part+j, acc)
+		}
+	}
+}
+
+// threes are the constants of q3 codes.
+type threes struct{ mask, high, centre reg.VecVirtual }
+
+// unpack makes the codes of a part of w and their high bits, less the centre where there is one.
+func (t threes) unpack(w, codes reg.VecVirtual, part int, plane Mem) {
+	if part == 0 {
+		VPANDD(t.mask, w, codes)
+	} else {
+		VPSRLW(Imm(uint64(2*part)), w, codes)
+		VPANDD(t.mask, codes, codes)
+	}
+	set := K()
+	KMOVQ(plane, set)
+	VPADDB(t.high, codes, set, codes)
+	if t.centre != nil {
+		VPSUBB(t.centre, codes, codes)
 	}
 }
 
@@ -282,16 +328,16 @@ func (s dotSide) step(w []reg.VecVirtual, j int, acc [][]reg.VecVirtual) {
 // running max. The max is taken on the integers; scale and shift are one FMA.
 func (k *sealedKernel) softmax(f [][]reg.VecVirtual) {
 	m, scale, shift := folded(VPMAXSD, f), XMM(), XMM()
-	VMOVUPS(at(k.slot, slotScale), scale)
-	VMOVUPS(at(k.slot, slotShift), shift)
+	VMOVUPS(at(k.slot, k.slotScale), scale)
+	VMOVUPS(at(k.slot, k.slotShift), shift)
 	VCVTDQ2PS(m, m)
 	VFMADD213PS(shift, scale, m)
 	e := newExp2()
 	k.newMax(m, e)
 	VSUBPS(m, shift, shift)
-	VMOVUPS(shift, at(k.st, sMax))
+	VMOVUPS(shift, at(k.st, k.sMax))
 	for r := range f {
-		b, s := spread(at(k.st, sMax+4*r)), spread(at(k.slot, slotScale+4*r))
+		b, s := spread(at(k.st, k.sMax+4*r)), spread(at(k.slot, k.slotScale+4*r))
 		for p := range f[r] {
 			VCVTDQ2PS(f[r][p], f[r][p])
 			VFMADD213PS(b, s, f[r][p])
@@ -303,9 +349,9 @@ func (k *sealedKernel) softmax(f [][]reg.VecVirtual) {
 
 // addMids: mid = mid*alpha + sum of p * the tokens' mid values.
 func (k *sealedKernel) addMids(f [][]reg.VecVirtual) {
-	mid := loadHalves(k.value, k.codeB+128, 4)
+	mid := loadHalves(k.valueScales(128))
 	for r := range f {
-		t, u := spread(at(k.st, sAlpha+4*r)), ZMM()
+		t, u := spread(at(k.st, k.sAlpha+4*r)), ZMM()
 		VMULPS(k.mid(r), t, t)
 		VMULPS(f[r][1], mid[1], u)
 		VFMADD231PS(f[r][0], mid[0], t)
@@ -318,23 +364,36 @@ func (k *sealedKernel) addMids(f [][]reg.VecVirtual) {
 
 // quantiseProbabilities folds in the tokens' scales and rounds to u8 at sProb, 255 at the largest.
 func (k *sealedKernel) quantiseProbabilities(f [][]reg.VecVirtual) {
-	s := loadHalves(k.value, k.codeB, 4)
+	s := loadHalves(k.valueScales(0))
 	for r := range f {
 		for i := range s {
 			VMULPS(s[i], f[r][i], f[r][i])
 		}
 	}
-	widths(folded(VMAXPS, f), at(k.st, sInv), at(k.st, sWidth), 255)
+	widths(folded(VMAXPS, f), at(k.st, k.sInv), at(k.st, k.sWidth), 255)
 	for r := range f {
-		roundRow(f[r], at(k.st, sInv+4*r))
-		VMOVDQU8(pack4(VPACKUSDW, VPACKUSWB, f[r]), at(k.st, sProb+64*r))
+		roundRow(f[r], at(k.st, k.sInv+4*r))
+		if k.wide {
+			k.storeInOrder(r, f[r])
+			continue
+		}
+		VMOVDQU8(pack4(VPACKUSDW, VPACKUSWB, f[r]), at(k.st, k.sProb+64*r))
 	}
+}
+
+// valueScales is where the tokens' scales lie, or 128 bytes on their mid
+// values: arguments of loadHalves.
+func (k *sealedKernel) valueScales(disp int) (base reg.Register, at, n int) {
+	if k.wide {
+		return k.par, disp, 4
+	}
+	return k.value, k.codeB + disp, 4
 }
 
 // addOutputs: out = out*alpha + width * the integer sums.
 func (k *sealedKernel) addOutputs(a [][]reg.VecVirtual) {
 	for r := range a {
-		alpha, width := spread(at(k.st, sAlpha+4*r)), spread(at(k.st, sWidth+4*r))
+		alpha, width := spread(at(k.st, k.sAlpha+4*r)), spread(at(k.st, k.sWidth+4*r))
 		for p := range a[r] {
 			t := ZMM()
 			VMULPS(k.out(r, p), alpha, t)

@@ -13,7 +13,6 @@ func elementwise() {
 	addTo()
 	ropeHeads()
 	siluTile()
-	pause()
 }
 
 // begin opens a kernel that keeps none of its pointers.
@@ -247,11 +246,4 @@ func (e expRegs) do(x reg.VecVirtual) {
 		VFMADD213PS(e.c[i], f, p)
 	}
 	VSCALEFPS(n, p, x)
-}
-
-func pause() {
-	TEXT("pause", NOSPLIT, "func()")
-	Doc("pause tells the core that this is a spin loop.")
-	PAUSE()
-	RET()
 }

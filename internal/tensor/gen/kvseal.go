@@ -2,99 +2,119 @@ package main
 
 import (
 	"fmt"
+	"math"
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// sealer emits the quantisation of one half block: 64 k x 64 lanes of f16 into
-// the sealed layout (attention.go), four k at a time. It multiplies, adds and
-// divides and fuses nothing, so that the generic code gives the same bytes.
+// sealer emits the quantisation of one half block, k rows of 16*vectors lanes of
+// f16, into the sealed layout (attention.go, attention_wide.go): first the scales
+// of all k, then the codes. It multiplies, adds and divides and fuses nothing, so
+// that the generic code gives the same bytes.
+//
+// Between the two, steps holds per four k their mid values and the inverses of
+// their scales, 4 + 4 f32.
 type sealer struct {
-	bits          int
-	dst, src, par reg.GPVirtual // the codes, the halves, scale and mid
-	top, zero     reg.VecVirtual
-}
+	bits int
 
-func seal(bits int) {
-	name := fmt.Sprintf("sealQ%d", bits)
-	TEXT(name, NOSPLIT, "func(dst *byte, src *byte)")
-	Pragma("noescape")
-	Doc(fmt.Sprintf("%s quantises one full-precision half block of 64 x 64.", name))
-	s := &sealer{bits: bits, par: GP64()}
-	s.dst = Load(Param("dst"), GP64()).(reg.GPVirtual)
-	s.src = Load(Param("src"), GP64()).(reg.GPVirtual)
-	n := GP64()
-	LEAQ(Mem{Base: s.dst, Disp: 512 * bits}, s.par)
-	MOVQ(U32(uint32(2*bits)), n)
-	s.top, s.zero = bcast(s.topCode()), ZMM()
-	clr(s.zero)
-	Label(name + "_quad")
-	s.quads()
-	ADDQ(U32(256), s.dst)
-	ADDQ(U32(512), s.src)
-	ADDQ(Imm(8), s.par)
-	DECQ(n)
-	JNZ(LabelRef(name + "_quad"))
-	VZEROUPPER()
-	RET()
+	src, row, row3     reg.GPVirtual // the halves of four k; from one k to the next, and to the third
+	par, mids, steps   reg.GPVirtual // scales; from a scale to its mid value
+	vectors            reg.GPVirtual
+	dst, plane         reg.GPVirtual
+	segment, segment3  reg.GPVirtual   // in steps, from one part's k to the next's, and to the third
+	parts              []reg.GPVirtual // the halves of each part
+	top, zero, centred reg.VecVirtual
 }
 
 func (s *sealer) topCode() float64 { return float64(int(1)<<s.bits - 1) }
 func (s *sealer) centre() float64  { return float64(int(1) << (s.bits - 1)) }
 
-// quads writes 4 vectors of codes: of one quad of k, or of two as nibbles.
-func (s *sealer) quads() {
-	d := s.quad(0, 0)
-	for p := range d {
-		VMOVDQU8(d[p], at(s.dst, 64*p))
+// half is 16 lanes of row b of the four at base.
+func (s *sealer) half(base reg.Register, b int) Mem {
+	switch b {
+	case 0:
+		return at(base, 0)
+	case 3:
+		return Mem{Base: base, Index: s.row3, Scale: 1}
 	}
-	if s.bits == 8 {
-		return
-	}
-	high := s.quad(32*128, 64)
-	for p := range high {
-		VPSLLD(Imm(4), high[p], high[p])
-		VPORD(at(s.dst, 64*p), high[p], high[p])
-		VMOVDQU8(high[p], at(s.dst, 64*p))
-	}
+	return Mem{Base: base, Index: s.row, Scale: uint8(b)}
 }
 
-// quad turns the four k at src+sd into 4 vectors of dwords of their codes, and stores their scale and mid at par+pd.
-func (s *sealer) quad(sd, pd int) []reg.VecVirtual {
-	x := make([][]reg.VecVirtual, 4)
-	for b := range x {
-		x[b] = loadHalves(s.src, sd+128*b, 4)
+// rowSizes finds the distances between rows.
+func (s *sealer) rowSizes() {
+	s.row, s.row3 = GP64(), GP64()
+	MOVQ(s.vectors, s.row)
+	SHLQ(Imm(5), s.row)
+	LEAQ(Mem{Base: s.row, Index: s.row, Scale: 2}, s.row3)
+}
+
+// sealScales writes scale and mid of every k, and the steps.
+func sealScales(bits int) {
+	name := fmt.Sprintf("sealScalesQ%d", bits)
+	TEXT(name, NOSPLIT, "func(par *byte, steps *float32, src *byte, k int, vectors int)")
+	Pragma("noescape")
+	Doc(fmt.Sprintf("%s finds the q%d scales and mid values of k rows of vectors*16 halves: par takes them as they are stored, steps as sealCodesQ%d wants them.", name, bits, bits))
+	s := &sealer{bits: bits, par: argument("par"), steps: argument("steps"), src: argument("src"), vectors: argument("vectors")}
+	s.rowSizes()
+	quads := argument("k")
+	s.mids = GP64()
+	LEAQ(Mem{Base: quads, Index: quads, Scale: 1}, s.mids)
+	SHRQ(Imm(2), quads)
+	s.zero = ZMM()
+	clr(s.zero)
+	Label(name + "_quad")
+	hi, lo := s.extremes(name + "_lanes")
+	mid, inv := s.parameters(hi, lo)
+	VMOVUPS(mid, at(s.steps, 0))
+	VMOVUPS(inv, at(s.steps, 16))
+	ADDQ(Imm(32), s.steps)
+	ADDQ(Imm(8), s.par)
+	ADDQ(s.row3, s.src)
+	DECQ(quads)
+	JNZ(LabelRef(name + "_quad"))
+	VZEROUPPER()
+	RET()
+}
+
+// extremes are the largest and smallest of four rows, as lanes; src ends one row on.
+func (s *sealer) extremes(loop string) (hi, lo reg.VecVirtual) {
+	most, least, n := zs(4), zs(4), GP64()
+	for b := range most {
+		VBROADCASTSS(f32c(-math.MaxFloat32), most[b])
+		VBROADCASTSS(f32c(math.MaxFloat32), least[b])
 	}
-	hi, lo := folded(VMAXPS, x), folded(VMINPS, x)
-	mid, inv := s.parameters(hi, lo, pd)
-	d := zs(4)
-	for b := 3; b >= 0; b-- {
-		s.codes(x[b], lane(mid, b), lane(inv, b))
-		for p := range d {
-			merge(d[p], x[b][p], b)
-		}
+	MOVQ(s.vectors, n)
+	Label(loop)
+	for b := range most {
+		x := ZMM()
+		VCVTPH2PS(s.half(s.src, b), x)
+		VMAXPS(x, most[b], most[b])
+		VMINPS(x, least[b], least[b])
 	}
-	return d
+	ADDQ(Imm(32), s.src)
+	DECQ(n)
+	JNZ(LabelRef(loop))
+	return reduce4(VMAXPS, most), reduce4(VMINPS, least)
 }
 
 // parameters stores scale = (hi-lo)/top and mid = lo + centre*scale as f16 and returns mid and 1/scale as stored.
-func (s *sealer) parameters(hi, lo reg.VecVirtual, pd int) (mid, inv reg.VecVirtual) {
+func (s *sealer) parameters(hi, lo reg.VecVirtual) (mid, inv reg.VecVirtual) {
 	t, scale, h := XMM(), XMM(), XMM()
 	VBROADCASTSS(f32c(1/s.topCode()), t)
 	VSUBPS(lo, hi, scale)
 	VMULPS(t, scale, scale)
 	VMAXPS(s.zero.AsX(), scale, scale) // and -0 becomes 0
 	VCVTPS2PH(Imm(0), scale, h)
-	VMOVQ(h, at(s.par, pd))
+	VMOVQ(h, at(s.par, 0))
 	VCVTPH2PS(h, scale)
 	mid, inv = XMM(), XMM()
 	VBROADCASTSS(f32c(s.centre()), t)
 	VMULPS(t, scale, mid)
 	VADDPS(lo, mid, mid)
 	VCVTPS2PH(Imm(0), mid, h)
-	VMOVQ(h, at(s.par, pd+128))
+	VMOVQ(h, Mem{Base: s.par, Index: s.mids, Scale: 1})
 	VCVTPH2PS(h, mid)
 	VBROADCASTSS(f32c(1e-8), t)
 	VMAXPS(t, scale, scale)
@@ -103,29 +123,111 @@ func (s *sealer) parameters(hi, lo reg.VecVirtual, pd int) (mid, inv reg.VecVirt
 	return mid, inv
 }
 
-// codes replaces x by round(clamp((x-mid)*inv + centre)).
-func (s *sealer) codes(x []reg.VecVirtual, mid, inv reg.VecVirtual) {
-	centre := bcast(s.centre())
-	for p := range x {
-		VSUBPS(mid, x[p], x[p])
-		VMULPS(inv, x[p], x[p])
-		VADDPS(centre, x[p], x[p])
-		VMAXPS(s.zero, x[p], x[p])
-		VMINPS(s.top, x[p], x[p])
-		VCVTPS2DQ(x[p], x[p])
+// sealCodes writes the codes: per step, 16 lanes after 16 lanes, four k of each part.
+func sealCodes(bits int) {
+	name := fmt.Sprintf("sealCodesQ%d", bits)
+	TEXT(name, NOSPLIT, "func(dst *byte, plane *byte, src *byte, steps *float32, k int, vectors int)")
+	Pragma("noescape")
+	Doc(fmt.Sprintf("%s writes the q%d codes of k rows of vectors*16 halves by their steps, and their high bits to plane if there is one.", name, bits))
+	s := &sealer{bits: bits, dst: argument("dst"), src: argument("src"), steps: argument("steps"), vectors: argument("vectors")}
+	s.rowSizes()
+	n := s.cut(map[int]int{8: 1, 4: 2, 3: 4}[bits])
+	s.top, s.zero, s.centred = bcast(s.topCode()), ZMM(), bcast(s.centre())
+	clr(s.zero)
+	left := GP64()
+	Label(name + "_step")
+	MOVQ(s.vectors, left)
+	Label(name + "_lanes")
+	s.lanes()
+	for _, p := range s.parts {
+		ADDQ(Imm(32), p)
 	}
+	ADDQ(Imm(64), s.dst)
+	DECQ(left)
+	JNZ(LabelRef(name + "_lanes"))
+	for _, p := range s.parts {
+		ADDQ(s.row3, p)
+	}
+	ADDQ(Imm(32), s.steps)
+	DECQ(n)
+	JNZ(LabelRef(name + "_step"))
+	VZEROUPPER()
+	RET()
 }
 
-// lane spreads lane b of x.
-func lane(x reg.VecVirtual, b int) reg.VecVirtual {
-	z := ZMM()
-	if b > 0 {
-		t := XMM()
-		VPERMILPS(Imm(uint64(b)), x, t)
-		x = t
+// cut finds where the parts begin, and returns the number of steps.
+func (s *sealer) cut(parts int) (n reg.GPVirtual) {
+	n = argument("k")
+	SHRQ(Imm(uint64(2+parts/2)), n)
+	s.segment, s.segment3 = GP64(), GP64()
+	MOVQ(n, s.segment)
+	SHLQ(Imm(5), s.segment)
+	LEAQ(Mem{Base: s.segment, Index: s.segment, Scale: 2}, s.segment3)
+	apart := GP64()
+	MOVQ(n, apart)
+	SHLQ(Imm(2), apart)
+	IMULQ(s.row, apart)
+	s.parts = []reg.GPVirtual{s.src}
+	for len(s.parts) < parts {
+		p := GP64()
+		LEAQ(Mem{Base: s.parts[len(s.parts)-1], Index: apart, Scale: 1}, p)
+		s.parts = append(s.parts, p)
 	}
-	VBROADCASTSS(x, z)
-	return z
+	if s.bits == 3 {
+		s.plane = argument("plane")
+	}
+	return n
+}
+
+// lanes writes one vector of codes: four k of every part in 16 lanes.
+func (s *sealer) lanes() {
+	d := ZMM()
+	for i := range s.parts {
+		codes := s.quad(i)
+		if s.bits == 3 {
+			high := K()
+			VPTESTMB(bcast32(0x04040404), codes, high)
+			KMOVQ(high, at(s.plane, 8*i))
+			VPANDD(bcast32(0x03030303), codes, codes)
+		}
+		if i == 0 {
+			d = codes
+			continue
+		}
+		VPSLLD(Imm(uint64(8/len(s.parts)*i)), codes, codes)
+		VPORD(codes, d, d)
+	}
+	if s.bits == 3 {
+		ADDQ(Imm(32), s.plane)
+	}
+	VMOVDQU8(d, at(s.dst, 0))
+}
+
+// quad is round(clamp((x-mid)*inv + centre)) of the four k of a part, one byte of each lane for each.
+func (s *sealer) quad(part int) reg.VecVirtual {
+	d, x := ZMM(), ZMM()
+	for b := 3; b >= 0; b-- {
+		VCVTPH2PS(s.half(s.parts[part], b), x)
+		VSUBPS_BCST(s.step(part, 4*b), x, x)
+		VMULPS_BCST(s.step(part, 16+4*b), x, x)
+		VADDPS(s.centred, x, x)
+		VMAXPS(s.zero, x, x)
+		VMINPS(s.top, x, x)
+		VCVTPS2DQ(x, x)
+		merge(d, x, b)
+	}
+	return d
+}
+
+// step is disp bytes into the steps of a part's four k.
+func (s *sealer) step(part, disp int) Mem {
+	switch part {
+	case 0:
+		return at(s.steps, disp)
+	case 3:
+		return Mem{Base: s.steps, Index: s.segment3, Scale: 1, Disp: disp}
+	}
+	return Mem{Base: s.steps, Index: s.segment, Scale: uint8(part), Disp: disp}
 }
 
 // merge shifts code b of each dword into d, which begins with the last one.
@@ -140,21 +242,23 @@ func merge(d, code reg.VecVirtual, b int) {
 	}
 }
 
-// hadamard: rows of 64 f32, orthonormal Walsh-Hadamard in place. Strides 16
-// and 32 are between registers, 1 to 8 within.
-func hadamard() {
-	TEXT("hadamard64", NOSPLIT, "func(x *float32, rows int)")
+// hadamard: rows of dim f32, orthonormal Walsh-Hadamard in place. Strides from 16
+// on are between registers, 1 to 8 within.
+func hadamard(dim int) {
+	name := fmt.Sprintf("hadamard%d", dim)
+	TEXT(name, NOSPLIT, "func(x *float32, rows int)")
 	Pragma("noescape")
-	Doc("hadamard64 transforms rows of 64 in place.")
-	x, n := Load(Param("x"), GP64()), Load(Param("rows"), GP64())
-	signs, eighth := hadamardSigns(), bcast(0.125)
-	Label("hadamard64_row")
-	v := zs(4)
+	Doc(fmt.Sprintf("%s transforms rows of %d in place.", name, dim))
+	x, n := argument("x"), argument("rows")
+	signs, scale := hadamardSigns(), bcast(1/math.Sqrt(float64(dim)))
+	Label(name + "_row")
+	v := zs(dim / 16)
 	for i := range v {
-		VMULPS(at(x, 64*i), eighth, v[i])
+		VMULPS(at(x, 64*i), scale, v[i])
 	}
-	butterfly(v, 1)
-	butterfly(v, 2)
+	for stride := 1; stride < len(v); stride *= 2 {
+		butterfly(v, stride)
+	}
 	for level, sign := range signs {
 		for i := range v {
 			v[i] = withinRegister(v[i], sign, level)
@@ -163,9 +267,9 @@ func hadamard() {
 	for i := range v {
 		VMOVUPS(v[i], at(x, 64*i))
 	}
-	ADDQ(U32(256), x)
+	ADDQ(U32(uint32(4*dim)), x)
 	DECQ(n)
-	JNZ(LabelRef("hadamard64_row"))
+	JNZ(LabelRef(name + "_row"))
 	VZEROUPPER()
 	RET()
 }
@@ -174,13 +278,24 @@ func hadamard() {
 func hadamardSigns() []reg.VecVirtual {
 	signs := zs(4)
 	for b := range signs {
-		m := GLOBL(fmt.Sprintf("hadamardSign%d", b), RODATA|NOPTR)
+		VMOVUPS(signTable(b), signs[b])
+	}
+	return signs
+}
+
+var signTables = map[int]Mem{}
+
+// signTable holds them, one table for all dims.
+func signTable(b int) Mem {
+	m, ok := signTables[b]
+	if !ok {
+		m = GLOBL(fmt.Sprintf("hadamardSign%d", b), RODATA|NOPTR)
 		for i := 0; i < 16; i++ {
 			DATA(4*i, F32(1-2*float32(i>>b&1)))
 		}
-		VMOVUPS(m, signs[b])
+		signTables[b] = m
 	}
-	return signs
+	return m
 }
 
 // butterfly replaces registers i and i+s by their sum and difference.

@@ -14,11 +14,13 @@ const (
 	ahead    = 2048      // bytes that the narrow kernels prefetch ahead
 )
 
-// tileForm is one weight tile as the kernels read it; tile.go has the drawing.
+// tileForm is one weight tile as the kernels read it; package tile has the drawing.
 type tileForm struct {
 	name  string
 	wide  bool    // a byte per code; else a nibble, two groups in a byte
 	mins  bool    // w = d*q + m with codes as they are; else offset 128
+	plane bool    // a further bit per code: in mins the highest, else the lowest
+	super bool    // small scales and minima, of halves that four tiles share
 	align float64 // what left alignment multiplied the codes by, inverted; 0: nothing
 }
 
@@ -26,6 +28,10 @@ var tileForms = []tileForm{
 	{name: "Q8", wide: true},
 	{name: "Q4", align: 1.0 / 16},
 	{name: "Q41", mins: true},
+	{name: "Q5", plane: true, align: 1.0 / 8},
+	{name: "Q51", mins: true, plane: true},
+	{name: "Q4K", mins: true, super: true},
+	{name: "Q5K", mins: true, plane: true, super: true},
 }
 
 var heights = []int{1, 2, 3, 4, 8, 12, 16}
@@ -44,17 +50,28 @@ func linear() {
 }
 
 func (f tileForm) header() int {
-	if f.mins {
+	if f.mins && !f.super {
 		return 128
 	}
 	return 64
 }
 
 func (f tileForm) bytes() int {
-	if f.wide {
+	switch {
+	case f.wide:
 		return f.header() + 1024
+	case f.plane:
+		return f.header() + 512 + 128
 	}
 	return f.header() + 512
+}
+
+// planeBit is the further bit where loadCodes puts it.
+func (f tileForm) planeBit() uint32 {
+	if f.mins {
+		return 0x10101010
+	}
+	return 0x08080808
 }
 
 // gemm is one kernel under construction: mr rows of activations against
@@ -68,6 +85,8 @@ type gemm struct {
 	c, ldc           reg.GPVirtual
 	acc              []reg.VecVirtual
 	mask             reg.VecVirtual // nil: not enough registers, use the memory operand
+	bit              reg.VecVirtual // of the plane
+	halves, left     reg.GPVirtual  // of a super form: the shared line; tiles that still share it
 	prefetched       int            // bytes of the tile ahead that are asked for already
 }
 
@@ -79,11 +98,16 @@ func newGemm(form tileForm, mr int) *gemm {
 	arg := func(name string) reg.GPVirtual { return Load(Param(name), GP64()).(reg.GPVirtual) }
 	g := &gemm{tileForm: form, mr: mr, w: arg("w"), panels: arg("panels"), a0: arg("a"), tile: arg("tiles"),
 		c: arg("c"), ldc: arg("ldc"), a: GP64(), k: GP64(), acc: zs(mr)}
+	if form.super {
+		g.halves, g.left = GP64(), GP64()
+		SHRQ(Imm(2), g.tile)
+	}
 	SHLQ(Imm(2), g.ldc)
 	return g
 }
 
-// panelLoop runs body for every tile of every panel.
+// panelLoop runs body for every tile of every panel; tiles of a super form
+// come in fours behind a line of halves.
 func (g *gemm) panelLoop(body func()) {
 	Label("panel")
 	for _, acc := range g.acc {
@@ -91,10 +115,41 @@ func (g *gemm) panelLoop(body func()) {
 	}
 	MOVQ(g.a0, g.a)
 	MOVQ(g.tile, g.k)
+	if g.super {
+		Label("super")
+		g.superLine()
+	}
 	Label("tile")
 	body()
-	DECQ(g.k)
-	JNZ(LabelRef("tile"))
+	if g.super {
+		DECQ(g.left)
+		JNZ(LabelRef("tile"))
+		DECQ(g.k)
+		JNZ(LabelRef("super"))
+	} else {
+		DECQ(g.k)
+		JNZ(LabelRef("tile"))
+	}
+	g.store()
+	ADDQ(Imm(64), g.c)
+	DECQ(g.panels)
+	JNZ(LabelRef("panel"))
+	VZEROUPPER()
+	RET()
+}
+
+// superLine steps over the line of halves.
+func (g *gemm) superLine() {
+	MOVQ(g.w, g.halves)
+	ADDQ(Imm(64), g.w)
+	MOVQ(U32(4), g.left)
+	if g.mr <= 8 {
+		PREFETCHT0(at(g.w, ahead-64))
+	}
+}
+
+// store writes the panel's sums.
+func (g *gemm) store() {
 	row := GP64()
 	MOVQ(g.c, row)
 	for m, acc := range g.acc {
@@ -103,17 +158,15 @@ func (g *gemm) panelLoop(body func()) {
 			ADDQ(g.ldc, row)
 		}
 	}
-	ADDQ(Imm(64), g.c)
-	DECQ(g.panels)
-	JNZ(LabelRef("panel"))
-	VZEROUPPER()
-	RET()
 }
 
 func gemmTiles(form tileForm, mr int) {
 	g := newGemm(form, mr)
 	if !g.wide && mr <= 12 {
 		g.mask = bcast32(g.maskBits())
+	}
+	if g.plane {
+		g.bit = bcast32(g.planeBit())
 	}
 	g.panelLoop(func() {
 		g.prefetched = 0
@@ -158,6 +211,11 @@ func (g *gemm) loadCodes(half int) []reg.VecVirtual {
 		} else {
 			VPANDD_BCST(u32c(g.maskBits()), z, z)
 		}
+		if g.plane {
+			set := K()
+			KMOVQ(at(g.w, g.header()+512+8*(8*half+j)), set)
+			VPADDB(g.bit, z, set, z)
+		}
 		g.prefetch(64)
 	}
 	return codes
@@ -175,6 +233,11 @@ func (g *gemm) prefetch(n int) {
 // loadScales leaves the group's 16 scales, and its minima divided by -128
 // (they meet the start value -128*sum(a)) if the form has any.
 func (g *gemm) loadScales(half int) (scale, least reg.VecVirtual) {
+	if g.super {
+		scale, least = g.smallScale(16*half, 0), g.smallScale(32+16*half, 32)
+		VMULPS_BCST(f32c(1.0/128), least, least) // they are subtracted
+		return scale, least
+	}
 	scale = ZMM()
 	VCVTPH2PS(at(g.w, 32*half), scale)
 	if g.align != 0 {
@@ -186,6 +249,16 @@ func (g *gemm) loadScales(half int) (scale, least reg.VecVirtual) {
 		VMULPS_BCST(f32c(-1.0/128), least, least)
 	}
 	return scale, least
+}
+
+// smallScale is 16 bytes of the tile times 16 halves of the line it shares.
+func (g *gemm) smallScale(small, half int) reg.VecVirtual {
+	z, t := ZMM(), ZMM()
+	VPMOVZXBD(at(g.w, small), z)
+	VCVTPH2PS(at(g.halves, half), t)
+	VCVTDQ2PS(z, z)
+	VMULPS(t, z, z)
+	return z
 }
 
 // fourRows runs n rows of activations past the codes of a group, interleaved

@@ -3,8 +3,8 @@
 //
 //	go run . -set linear -out ../linear_amd64.s -stubs ../linear_amd64.go -pkg tensor
 //
-// The sets: "linear" (linear.go, elementwise.go) and "attention"
-// (attention.go). simd.go holds the idioms they share. The written files are
+// The sets: "linear" (linear.go, elementwise.go), "attention" (attention*.go,
+// kvseal.go) and "losses" (losses.go, for package tile). simd.go holds the idioms they share. The written files are
 // committed; running this again must change nothing.
 package main
 
@@ -16,7 +16,7 @@ import (
 )
 
 func main() {
-	set := flag.String("set", "", "kernels to write: linear or attention")
+	set := flag.String("set", "", "kernels to write: linear, attention or losses")
 	flag.Parse()
 	ConstraintExpr("amd64,!noasm")
 	switch *set {
@@ -24,6 +24,8 @@ func main() {
 		linear()
 	case "attention":
 		attention()
+	case "losses":
+		losses()
 	default:
 		log.Fatalf("gen: no kernel set %q", *set)
 	}
