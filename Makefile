@@ -19,12 +19,14 @@ DATE    := $(shell git show -s --format=%cI HEAD 2>/dev/null)
 CLI     := mneme/internal/cli
 LDFLAGS := -s -w -X $(CLI).version=$(VERSION) -X $(CLI).commit=$(COMMIT) -X $(CLI).date=$(DATE)
 
-RACED      := kv engine store api token chat sample vfs hub
+RACED      := kv engine lineage turnstile team store api token chat sample vfs hub
 INVARIANTS := kv engine
-NOASM      := tensor model
+NOASM      := tensor team model
+COVERED    := kv engine store store/format
+LEAST      := 90
 
 .PHONY: build run test check bench clean
-.PHONY: format lint race invariants noasm fuzz-short generated
+.PHONY: format lint race invariants noasm cover fuzz-short generated
 
 build: ## bin/mneme, static
 	$(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/mneme ./cmd/mneme
@@ -36,7 +38,7 @@ test: ## every proof that fits
 	$(GO) vet ./...
 	$(GO) test -p 2 ./...
 
-check: format lint generated invariants noasm race fuzz-short ## what takes longer
+check: format lint generated invariants noasm cover race fuzz-short ## what takes longer
 
 format:
 	@unformatted=$$(gofmt -l cmd internal *.go); \
@@ -59,9 +61,19 @@ invariants:
 noasm:
 	$(GO) test -tags noasm -p 2 $(NOASM:%=./internal/%/...)
 
+cover: ## what a room's own tests run of it: at least $(LEAST) % of the rooms that may not be wrong
+	@low=; for room in $(COVERED); do \
+	  said=$$($(GO) test -cover ./internal/$$room) || { echo "$$said"; exit 1; }; \
+	  share=$$(sed -n 's/.*coverage: \([0-9.]*\)%.*/\1/p' <<<"$$said"); \
+	  printf '%-14s %6s %%\n' "$$room" "$$share"; \
+	  awk -v share="$$share" 'BEGIN { exit !(share >= $(LEAST)) }' || low="$$low $$room"; \
+	done; \
+	if [ -n "$$low" ]; then echo "below $(LEAST) %:$$low"; exit 1; fi
+
 fuzz-short: ## every fuzz target for $(FUZZTIME)
 	@for package in $$($(GO) list ./...); do \
-	  for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+	  listed=$$($(GO) test -list '^Fuzz' $$package) || { echo "$$listed"; exit 1; }; \
+	  for target in $$(grep '^Fuzz' <<<"$$listed" || true); do \
 	    echo "fuzz $$package $$target"; \
 	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -parallel 2 $$package; \
 	  done; \

@@ -47,14 +47,14 @@ type turnJSON struct {
 
 func showAgent(a engine.AgentInfo) agentJSON {
 	return agentJSON{
-		ID:       a.ID,
+		ID:       string(a.ID),
 		Object:   "agent",
 		Model:    a.Model,
 		Tokens:   a.Tokens,
 		Turns:    a.Turns,
 		Tier:     a.Tier,
 		Bytes:    agentBytes{Hot: a.BytesHot, Disk: a.BytesDisk, Shared: a.BytesShare},
-		Parent:   a.Parent,
+		Parent:   string(a.Parent),
 		Created:  timestamp(a.Created),
 		LastUsed: timestamp(a.LastUsed),
 	}
@@ -97,7 +97,7 @@ func createAgent(x *exchange) error {
 	if err := x.setAgent(id, "id"); err != nil {
 		return err
 	}
-	a, err := x.engine.CreateAgent(namespace, id)
+	a, err := x.engine.CreateAgent(namespace, engine.AgentID(id))
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func getAgent(x *exchange) error {
 
 // answerAgent shows the exchange's agent as it is now.
 func (x *exchange) answerAgent() error {
-	a, err := x.engine.Agent(namespace, x.agent)
+	a, err := x.engine.Agent(namespace, engine.AgentID(x.agent))
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func deleteAgent(x *exchange) error {
 	if err := x.pathAgent(); err != nil {
 		return err
 	}
-	if err := x.engine.DeleteAgent(namespace, x.agent); err != nil {
+	if err := x.engine.DeleteAgent(namespace, engine.AgentID(x.agent)); err != nil {
 		return err
 	}
 	x.w.WriteHeader(http.StatusNoContent)
@@ -136,7 +136,7 @@ func listTurns(x *exchange) error {
 	if err := x.pathAgent(); err != nil {
 		return err
 	}
-	infos, err := x.engine.Turns(namespace, x.agent)
+	infos, err := x.engine.Turns(namespace, engine.AgentID(x.agent))
 	if err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func evictAgent(x *exchange) error {
 	if err := x.pathAgent(); err != nil {
 		return err
 	}
-	if err := x.engine.Evict(x.r.Context(), namespace, x.agent); err != nil {
+	if err := x.engine.Evict(x.r.Context(), namespace, engine.AgentID(x.agent)); err != nil {
 		return err
 	}
 	return x.answerAgent()

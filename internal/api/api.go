@@ -19,12 +19,12 @@ import (
 // Engine is what the routes need of engine.Engine; see Of.
 type Engine interface {
 	Submit(ctx context.Context, r engine.Request) (Stream, error)
-	Agents(namespace string) []engine.AgentInfo
-	Agent(namespace, id string) (engine.AgentInfo, error)
-	Turns(namespace, id string) ([]engine.TurnInfo, error)
-	CreateAgent(namespace, id string) (engine.AgentInfo, error)
-	DeleteAgent(namespace, id string) error
-	Evict(ctx context.Context, namespace, id string) error
+	Agents(namespace engine.Namespace) []engine.AgentInfo
+	Agent(namespace engine.Namespace, id engine.AgentID) (engine.AgentInfo, error)
+	Turns(namespace engine.Namespace, id engine.AgentID) ([]engine.TurnInfo, error)
+	CreateAgent(namespace engine.Namespace, id engine.AgentID) (engine.AgentInfo, error)
+	DeleteAgent(namespace engine.Namespace, id engine.AgentID) error
+	Evict(ctx context.Context, namespace engine.Namespace, id engine.AgentID) error
 	Info() engine.Info
 	Stats() engine.Stats
 	Ready() error
@@ -105,6 +105,7 @@ type Server struct {
 	began   time.Time
 	engine  atomic.Pointer[Engine]
 	mux     *http.ServeMux
+	other   http.Handler // what is nowhere
 	meter   *meter
 }
 
@@ -132,4 +133,10 @@ func (s *Server) attached() Engine {
 }
 
 // ServeHTTP answers one request.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if detour(r.URL.Path) {
+		s.other.ServeHTTP(w, r)
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}

@@ -63,7 +63,7 @@ func (t *chatTurn) render() error {
 		t.ask.Sampling.Seed = rand.Uint64()
 	}
 	t.request = engine.Request{
-		Agent:     t.x.agent,
+		Agent:     engine.AgentID(t.x.agent),
 		Namespace: namespace,
 		Text:      prompt,
 		MaxTokens: t.ask.MaxTokens,

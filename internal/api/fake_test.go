@@ -205,10 +205,10 @@ func (f *fake) finish(s *fakeStream) engine.Completed {
 	if s.request.Agent == "" {
 		return done
 	}
-	a := f.agents[s.request.Agent]
+	a := f.agents[string(s.request.Agent)]
 	if a == nil {
 		a = &fakeAgent{}
-		f.agents[s.request.Agent] = a
+		f.agents[string(s.request.Agent)] = a
 	}
 	a.take(&done, s)
 	a.unsaved = f.publish != nil
@@ -238,7 +238,7 @@ func (f *fake) info(id string) (engine.AgentInfo, error) {
 		return engine.AgentInfo{}, engine.ErrNoAgent
 	}
 	i := engine.AgentInfo{
-		ID: id, Namespace: "default", Model: "letters", Tokens: len(a.lineage), Turns: len(a.turns), Tier: a.tier,
+		ID: engine.AgentID(id), Namespace: "default", Model: "letters", Tokens: len(a.lineage), Turns: len(a.turns), Tier: a.tier,
 		BytesDisk: 1000, Created: noon, LastUsed: noon,
 	}
 	if a.tier == kv.TierHot {
@@ -247,7 +247,7 @@ func (f *fake) info(id string) (engine.AgentInfo, error) {
 	return i, nil
 }
 
-func (f *fake) Agents(namespace string) []engine.AgentInfo {
+func (f *fake) Agents(namespace engine.Namespace) []engine.AgentInfo {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var infos []engine.AgentInfo
@@ -258,51 +258,51 @@ func (f *fake) Agents(namespace string) []engine.AgentInfo {
 	return infos
 }
 
-func (f *fake) Agent(namespace, id string) (engine.AgentInfo, error) {
+func (f *fake) Agent(namespace engine.Namespace, id engine.AgentID) (engine.AgentInfo, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.info(id)
+	return f.info(string(id))
 }
 
-func (f *fake) Turns(namespace, id string) ([]engine.TurnInfo, error) {
+func (f *fake) Turns(namespace engine.Namespace, id engine.AgentID) ([]engine.TurnInfo, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.agents[id] == nil {
+	if f.agents[string(id)] == nil {
 		return nil, engine.ErrNoAgent
 	}
-	return f.agents[id].turns, nil
+	return f.agents[string(id)].turns, nil
 }
 
-func (f *fake) CreateAgent(namespace, id string) (engine.AgentInfo, error) {
+func (f *fake) CreateAgent(namespace engine.Namespace, id engine.AgentID) (engine.AgentInfo, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.agents[id] != nil {
+	if f.agents[string(id)] != nil {
 		return engine.AgentInfo{}, engine.ErrAgentExists
 	}
-	f.agents[id] = &fakeAgent{tier: kv.TierWarm}
-	return f.info(id)
+	f.agents[string(id)] = &fakeAgent{tier: kv.TierWarm}
+	return f.info(string(id))
 }
 
-func (f *fake) DeleteAgent(namespace, id string) error {
+func (f *fake) DeleteAgent(namespace engine.Namespace, id engine.AgentID) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.agents[id] == nil {
+	if f.agents[string(id)] == nil {
 		return engine.ErrNoAgent
 	}
-	delete(f.agents, id)
+	delete(f.agents, string(id))
 	return nil
 }
 
-func (f *fake) Evict(ctx context.Context, namespace, id string) error {
+func (f *fake) Evict(ctx context.Context, namespace engine.Namespace, id engine.AgentID) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.agents[id] == nil {
+	if f.agents[string(id)] == nil {
 		return engine.ErrNoAgent
 	}
-	if f.agents[id].unsaved {
+	if f.agents[string(id)].unsaved {
 		return fmt.Errorf("agent %s: %w", id, engine.ErrNotStored)
 	}
-	f.agents[id].tier = kv.TierWarm
+	f.agents[string(id)].tier = kv.TierWarm
 	return nil
 }
 

@@ -8,10 +8,11 @@ import (
 	"strings"
 
 	"mneme/internal/api/openai"
+	"mneme/internal/engine"
 )
 
 // namespace is everybody's until there are keys.
-const namespace = "default"
+const namespace engine.Namespace = "default"
 
 const (
 	agentHeader   = "X-Agent-ID"

@@ -44,7 +44,15 @@ func (s *Server) routes() {
 	} {
 		s.mux.Handle(r.path, s.serve(r, r.dispatch))
 	}
-	s.mux.Handle("/", s.serve(route{path: "other", early: true}, notFound))
+	s.other = s.serve(route{path: "other", early: true}, notFound)
+	s.mux.Handle("/", s.other)
+}
+
+// detour says whether a path has parts that name no place: empty ones, dots. The
+// mux would send the client elsewhere, where it would find something else.
+func detour(path string) bool {
+	parts := strings.Split(path, "/")
+	return slices.Contains(parts, ".") || slices.Contains(parts, "..") || strings.Contains(path, "//")
 }
 
 // serve makes an exchange of every request, with its end in all cases.

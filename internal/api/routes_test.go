@@ -125,7 +125,7 @@ func TestAgentErrors(t *testing.T) {
 
 func TestNoSuchRoute(t *testing.T) {
 	b := newBench(t)
-	for _, path := range []string{"/", "/v1", "/v1/completions", "/v1/models/", "/v1/agents/", "/metrics/x"} {
+	for _, path := range []string{"/", "/v1", "/v1/completions", "/v1/models/", "/v1/agents/", "/metrics/x", "/v1/agents/..", "/v1/agents/%2E%2e", "/v1/agents/./turns", "//v1/agents", "/v1/agents/../agents"} {
 		got := b.do("POST", path, `{}`)
 		if _, _, code := b.error(got); got.status != 404 && got.status != 405 || code == "" {
 			t.Errorf("%s: %d %s", path, got.status, got.body)

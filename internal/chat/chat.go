@@ -2,15 +2,21 @@
 //
 // It knows chat templates: the Jinja programs inside model files, the variables
 // they expect and the functions they call. A template is foreign code: its size
-// is limited, and no failure of it reaches the caller as more than an error. It
+// is limited, and so are the time, the memory and the depth of calls that a
+// render takes; no failure of it reaches the caller as more than an error. It
 // leaves token ids to token, and what roles a request may have to api.
 package chat
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/ardanlabs/jinja"
+
+	"mneme/internal/chat/source"
 )
 
 // maxTemplateBytes is several times what the longest known templates have.
@@ -22,11 +28,34 @@ type Options struct {
 	Now      func() time.Time // the clock of strftime_now; nil means time.Now
 }
 
-// Message is one message of a conversation, as the template sees it.
+// Message is one message of a conversation, as the template sees it. What is
+// empty is left out, Role and Content aside.
 type Message struct {
-	Role    string
-	Content string
-	Name    string // left out when empty
+	Role       string     `json:"role"`
+	Content    string     `json:"content"`
+	Name       string     `json:"name,omitempty"`
+	ToolCalls  []ToolCall `json:"tool_calls,omitempty"`   // of an assistant
+	ToolCallID string     `json:"tool_call_id,omitempty"` // of a tool: the call that it answers
+}
+
+// ToolCall is a function that the model wants called.
+type ToolCall struct {
+	ID       string   `json:"id,omitempty"`
+	Function Function `json:"function"`
+}
+
+// Function is which, and with what: JSON, an object or the text of one.
+type Function struct {
+	Name      string          `json:"name"`
+	Arguments json.RawMessage `json:"arguments"`
+}
+
+// Request is what a template renders. JSON keeps the order of its keys.
+type Request struct {
+	Messages            []Message
+	Tools               json.RawMessage            // a list as the client sent it; empty, null and [] are none
+	AddGenerationPrompt bool                       // end where the answer begins
+	Variables           map[string]json.RawMessage // further ones that the template knows
 }
 
 // Template is a compiled chat template, safe for concurrent use.
@@ -42,12 +71,12 @@ type TemplateError struct{ Message string }
 func (e *TemplateError) Error() string { return e.Message }
 
 // Compile compiles a template as the model file holds it.
-func Compile(source string, o Options) (t *Template, err error) {
+func Compile(text string, o Options) (t *Template, err error) {
 	defer recovered("compile", &err)
-	if len(source) > maxTemplateBytes {
-		return nil, fmt.Errorf("chat: template has %d bytes, at most %d are allowed", len(source), maxTemplateBytes)
+	if len(text) > maxTemplateBytes {
+		return nil, fmt.Errorf("chat: template has %d bytes, at most %d are allowed", len(text), maxTemplateBytes)
 	}
-	prepared, err := prepare(source)
+	prepared, err := source.Prepare(text)
 	if err != nil {
 		return nil, fmt.Errorf("chat: template: %w", err)
 	}
@@ -61,22 +90,51 @@ func Compile(source string, o Options) (t *Template, err error) {
 	return &Template{program: program, options: o}, nil
 }
 
-// Render returns the prompt for messages; with addGenerationPrompt it ends where
-// the answer begins. The texts of messages come out as they are, whatever they
-// look like. The error is a *TemplateError where the template refuses them.
+// Render is RenderContext for messages alone.
 func (t *Template) Render(messages []Message, addGenerationPrompt bool) (text string, err error) {
+	return t.RenderContext(context.Background(), Request{Messages: messages, AddGenerationPrompt: addGenerationPrompt})
+}
+
+// RenderContext returns the prompt for a request. The texts of messages come out
+// as they are, whatever they look like. The error is a *TemplateError where the
+// template refuses the request; one of ctx where that ends the render.
+func (t *Template) RenderContext(ctx context.Context, q Request) (text string, err error) {
 	defer recovered("render", &err)
+	variables, err := t.variables(q)
+	if err != nil {
+		return "", err
+	}
+	ctx, stop := context.WithTimeoutCause(ctx, maxTime, errSlow)
+	defer stop()
+	r := newRun(ctx, q.size())
+	maps.Copy(variables, r.functions())
 	var refusal *TemplateError
-	variables := t.variables(messages, addGenerationPrompt)
 	variables["raise_exception"] = raiseException(&refusal)
 	text, err = t.program.RenderValues(variables)
-	if refusal != nil {
+	switch {
+	case refusal != nil:
 		return "", refusal
-	}
-	if err != nil {
+	case r.fault != nil:
+		return "", fmt.Errorf("chat: render: %w", r.fault)
+	case err != nil:
 		return "", fmt.Errorf("chat: render: %w", err)
 	}
 	return text, nil
+}
+
+// size is about how many bytes a request brings.
+func (q Request) size() int {
+	n := len(q.Tools)
+	for _, m := range q.Messages {
+		n += len(m.Role) + len(m.Content) + len(m.Name) + len(m.ToolCallID) + 64
+		for _, c := range m.ToolCalls {
+			n += len(c.ID) + len(c.Function.Name) + len(c.Function.Arguments)
+		}
+	}
+	for _, v := range q.Variables {
+		n += len(v)
+	}
+	return n
 }
 
 // recovered turns a panic of the template engine into an error.

@@ -133,12 +133,21 @@ func TestConcurrentRender(t *testing.T) {
 	running.Wait()
 }
 
-// Nothing that a template holds brings the process down before it runs.
-func FuzzCompile(f *testing.F) {
+// Nothing that a template holds brings the process down.
+func FuzzRender(f *testing.F) {
 	f.Add(picky)
 	f.Add("{%- raw -%} {{ x }} {%+ endraw %}{# c #}")
+	for _, c := range hostile {
+		f.Add(c.source)
+	}
+	messages := []chat.Message{{Role: "user", Content: "Hi"}, {Role: "assistant", Content: "{{ x }}"}}
 	f.Fuzz(func(t *testing.T, source string) {
-		if _, err := chat.Compile(source, chat.Options{}); err != nil && !strings.HasPrefix(err.Error(), "chat: ") {
+		template, err := chat.Compile(source, chat.Options{})
+		if err == nil {
+			_, err = template.Render(messages, true)
+		}
+		var refusal *chat.TemplateError
+		if err != nil && !errors.As(err, &refusal) && !strings.HasPrefix(err.Error(), "chat: ") {
 			t.Errorf("%q: %v", source, err)
 		}
 	})

@@ -1,6 +1,9 @@
 package chat
 
 import (
+	"encoding/json"
+	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -8,35 +11,123 @@ import (
 )
 
 // variables are the names that templates are written for.
-func (t *Template) variables(messages []Message, addGenerationPrompt bool) map[string]jinja.Value {
-	return map[string]jinja.Value{
-		"messages":              messageList(messages),
-		"add_generation_prompt": jinja.NewBool(addGenerationPrompt),
+func (t *Template) variables(q Request) (map[string]jinja.Value, error) {
+	messages, err := messageList(q.Messages)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]jinja.Value{
+		"messages":              messages,
+		"add_generation_prompt": jinja.NewBool(q.AddGenerationPrompt),
 		"bos_token":             jinja.NewString(t.options.BOS),
 		"eos_token":             jinja.NewString(t.options.EOS),
 		"tools":                 jinja.None(),
 		"documents":             jinja.None(),
 		"strftime_now":          strftimeNow(t.options.Now),
 	}
+	if len(q.Tools) > 0 {
+		if all["tools"], err = toolList(q.Tools); err != nil {
+			return nil, err
+		}
+	}
+	return all, addVariables(all, q.Variables)
 }
 
-func messageList(messages []Message) jinja.Value {
+// addVariables adds those of the request; the template's own names are not for it to set.
+func addVariables(all map[string]jinja.Value, more map[string]json.RawMessage) error {
+	for key, value := range more {
+		if !all[key].IsNone() && !all[key].IsUndefined() {
+			return fmt.Errorf("chat: variable %s is the template's own", key)
+		}
+		v, err := parseJSON(value)
+		if err != nil {
+			return fmt.Errorf("chat: variable %s: %w", key, err)
+		}
+		all[key] = v
+	}
+	return nil
+}
+
+func messageList(messages []Message) (jinja.Value, error) {
 	items := make([]jinja.Value, len(messages))
 	for i, m := range messages {
-		items[i] = m.value()
+		var err error
+		if items[i], err = m.value(); err != nil {
+			return jinja.Undefined(), fmt.Errorf("chat: message %d: %w", i, err)
+		}
 	}
-	return jinja.NewList(items)
+	return jinja.NewList(items), nil
 }
 
-func (m Message) value() jinja.Value {
+func (m Message) value() (jinja.Value, error) {
 	v := jinja.NewDict()
 	d := v.AsDict()
 	d.Set("role", jinja.NewString(m.Role))
 	d.Set("content", jinja.NewString(m.Content))
-	if m.Name != "" {
-		d.Set("name", jinja.NewString(m.Name))
+	setText(d, "name", m.Name)
+	setText(d, "tool_call_id", m.ToolCallID)
+	if len(m.ToolCalls) == 0 {
+		return v, nil
 	}
-	return v
+	calls := make([]jinja.Value, len(m.ToolCalls))
+	for i, c := range m.ToolCalls {
+		var err error
+		if calls[i], err = c.value(); err != nil {
+			return v, fmt.Errorf("tool call %d: %w", i, err)
+		}
+	}
+	d.Set("tool_calls", jinja.NewList(calls))
+	return v, nil
+}
+
+// setText sets a member unless it is empty.
+func setText(d *jinja.Dict, key, text string) {
+	if text != "" {
+		d.Set(key, jinja.NewString(text))
+	}
+}
+
+func (c ToolCall) value() (jinja.Value, error) {
+	function := jinja.NewDict()
+	function.AsDict().Set("name", jinja.NewString(c.Function.Name))
+	arguments, err := c.Function.arguments()
+	if err != nil {
+		return arguments, fmt.Errorf("arguments: %w", err)
+	}
+	function.AsDict().Set("arguments", arguments)
+	v := jinja.NewDict()
+	setText(v.AsDict(), "id", c.ID)
+	v.AsDict().Set("type", jinja.NewString("function"))
+	v.AsDict().Set("function", function)
+	return v, nil
+}
+
+// arguments are what templates expect: a dict. A text that is JSON counts as that JSON; any other stays a text.
+func (f Function) arguments() (jinja.Value, error) {
+	if len(f.Arguments) == 0 {
+		return jinja.NewDict(), nil
+	}
+	v, err := parseJSON(f.Arguments)
+	if err != nil || !v.IsString() {
+		return v, err
+	}
+	if inner, err := parseJSON([]byte(v.AsString())); err == nil && inner.IsDict() {
+		return inner, nil
+	}
+	return v, nil
+}
+
+func toolList(tools []byte) (jinja.Value, error) {
+	v, err := parseJSON(tools)
+	switch {
+	case err != nil:
+		return v, fmt.Errorf("chat: tools: %w", err)
+	case v.IsList() && v.AsList().Len() == 0:
+		return jinja.None(), nil
+	case v.IsList() || v.IsNone():
+		return v, nil
+	}
+	return v, errors.New("chat: tools: not a list")
 }
 
 // raiseException keeps what the template raises; the engine's own errors do not
@@ -59,10 +150,7 @@ func argument(args []jinja.Value, otherwise string) string {
 	if len(args) == 0 {
 		return otherwise
 	}
-	if args[0].IsString() {
-		return args[0].AsString() // String would quote it
-	}
-	return args[0].String()
+	return spelled(args[0])
 }
 
 // directives are the letters of C's strftime, as layouts of package time.

@@ -76,15 +76,17 @@ func TestModelFiles(t *testing.T) {
 func TestDamagedModel(t *testing.T) {
 	alias := hub.Aliases()[0]
 	s := newStage(t)
-	path := filepath.Join(s.home, ".cache/mneme/models", alias.File)
-	for where, damage := range map[string]func(){
-		"head": func() {
-			s.write(t, ".cache/mneme/models/"+filepath.Base(path), "GGUF")
-			_ = os.Truncate(path, alias.SizeBytes)
-		},
-		"weights": func() { flipped(t, testkit.SmolLM2(t), path) },
+	path := s.write(t, filepath.Join(".cache/mneme/models", alias.File), "GGUF")
+	for where, damage := range map[string]func() error{
+		"head":    func() error { return os.Truncate(path, alias.SizeBytes) }, // nothing after GGUF
+		"weights": func() error { return flip(testkit.SmolLM2(t), path) },
 	} {
-		damage()
+		if err := os.WriteFile(path, []byte("GGUF"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := damage(); err != nil {
+			t.Fatal(err)
+		}
 		_, wrong := hub.Model{Path: path, Alias: alias.Name, SHA256: alias.SHA256}.Verify().(*hub.DigestError)
 		if !wrong {
 			t.Fatal("the file is not damaged")
@@ -101,17 +103,14 @@ func TestDamagedModel(t *testing.T) {
 	}
 }
 
-// flipped copies a file and changes a bit in its second half.
-func flipped(t *testing.T, from, to string) {
-	t.Helper()
+// flip copies a file and changes a bit in its second half.
+func flip(from, to string) error {
 	data, err := os.ReadFile(from)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	data[len(data)*2/3] ^= 4
-	if err := os.WriteFile(to, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	return os.WriteFile(to, data, 0o600)
 }
 
 // A context that does not fit the memory for it is said, with both numbers.

@@ -204,7 +204,7 @@ func (c *conversation) turn(ctx context.Context, messages []chat.Message) (strin
 	}
 	params := sample.Defaults()
 	params.Temperature, params.TopP, params.Seed = terminalTemperature, terminalTopP, rand.Uint64()
-	stream, err := c.engine.Submit(ctx, engine.Request{Agent: c.agent, Namespace: defaultNamespace, Text: text, Sampling: params})
+	stream, err := c.engine.Submit(ctx, engine.Request{Agent: engine.AgentID(c.agent), Namespace: defaultNamespace, Text: text, Sampling: params})
 	if err != nil {
 		return "", err
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 
 	"mneme/internal/kv"
@@ -16,7 +15,10 @@ import (
 )
 
 // agentKey names an agent within its namespace.
-type agentKey struct{ namespace, id string }
+type agentKey struct {
+	namespace Namespace
+	id        AgentID
+}
 
 // agentState is an agent after a turn; a new turn makes a new value.
 type agentState struct {
@@ -47,16 +49,16 @@ type agentTable struct {
 }
 
 // remember keeps what a turn's text was made of.
-func (t *agentTable) remember(namespace string, l lineage.Lineage) {
+func (t *agentTable) remember(namespace Namespace, l lineage.Lineage) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.recent.Add(namespace, l)
+	t.recent.Add(string(namespace), l)
 }
 
-func (t *agentTable) remembered(namespace string) []lineage.Lineage {
+func (t *agentTable) remembered(namespace Namespace) []lineage.Lineage {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.recent.Of(namespace)
+	return t.recent.Of(string(namespace))
 }
 
 // --- states ---
@@ -99,7 +101,7 @@ func (e *Engine) load(key agentKey) (*agentState, error) {
 	if state := e.table.stateOf(key); state != nil {
 		return state, nil
 	}
-	m, err := e.store.Load(key.namespace, key.id)
+	m, err := e.store.Load(string(key.namespace), string(key.id))
 	switch {
 	case errors.Is(err, store.ErrNoAgent):
 		return &agentState{manifest: e.newManifest(key)}, nil
@@ -115,7 +117,7 @@ func (e *Engine) load(key agentKey) (*agentState, error) {
 
 func (e *Engine) newManifest(key agentKey) store.Manifest {
 	now := e.now()
-	return store.Manifest{Namespace: key.namespace, ID: key.id, Model: e.cfg.Name, ModelFingerprint: e.model.Fingerprint, KVFingerprint: e.kvFingerprint, Groups: len(e.pool.Spec().Groups), Created: now, LastUsed: now}
+	return store.Manifest{Namespace: string(key.namespace), ID: string(key.id), Model: e.cfg.Name, ModelFingerprint: e.model.Fingerprint, KVFingerprint: e.kvFingerprint, Groups: len(e.pool.Spec().Groups), Created: now, LastUsed: now}
 }
 
 // existing is load for agents that must exist.
@@ -182,11 +184,12 @@ func (t *agentTable) evictRank(key agentKey, s *agentState) int {
 // --- operations ---
 
 // Agents lists a namespace's agents by name.
-func (e *Engine) Agents(namespace string) []AgentInfo {
-	byID := map[string]AgentInfo{}
+func (e *Engine) Agents(namespace Namespace) []AgentInfo {
+	byID := map[AgentID]AgentInfo{}
 	for _, h := range e.store.List() {
-		if h.Namespace == namespace {
-			byID[h.ID] = AgentInfo{ID: h.ID, Namespace: namespace, Model: h.Model, Tokens: h.Tokens, Turns: h.Turns, Tier: kv.TierWarm, BytesDisk: h.DiskBytes, Parent: h.Parent, Created: h.Created, LastUsed: h.LastUsed}
+		if h.Namespace == string(namespace) {
+			id := AgentID(h.ID)
+			byID[id] = AgentInfo{ID: id, Namespace: namespace, Model: h.Model, Tokens: h.Tokens, Turns: h.Turns, Tier: kv.TierWarm, BytesDisk: h.DiskBytes, Parent: AgentID(h.Parent), Created: h.Created, LastUsed: h.LastUsed}
 		}
 	}
 	for id, info := range e.table.infos(namespace) {
@@ -197,15 +200,15 @@ func (e *Engine) Agents(namespace string) []AgentInfo {
 	for _, info := range byID {
 		out = append(out, info)
 	}
-	slices.SortFunc(out, func(a, b AgentInfo) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(out, func(a, b AgentInfo) int { return cmp.Compare(a.ID, b.ID) })
 	return out
 }
 
 // infos describes the loaded agents of a namespace that exist.
-func (t *agentTable) infos(namespace string) map[string]AgentInfo {
+func (t *agentTable) infos(namespace Namespace) map[AgentID]AgentInfo {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	out := map[string]AgentInfo{}
+	out := map[AgentID]AgentInfo{}
 	for key, s := range t.states {
 		if key.namespace == namespace && s.exists() {
 			out[key.id] = s.info()
@@ -216,7 +219,7 @@ func (t *agentTable) infos(namespace string) map[string]AgentInfo {
 
 func (s *agentState) info() AgentInfo {
 	m := &s.manifest
-	info := AgentInfo{ID: m.ID, Namespace: m.Namespace, Model: m.Model, Tokens: len(m.Tokens), Turns: len(m.Turns), Tier: kv.TierWarm, Parent: m.Parent, Created: m.Created, LastUsed: m.LastUsed}
+	info := AgentInfo{ID: AgentID(m.ID), Namespace: Namespace(m.Namespace), Model: m.Model, Tokens: len(m.Tokens), Turns: len(m.Turns), Tier: kv.TierWarm, Parent: AgentID(m.Parent), Created: m.Created, LastUsed: m.LastUsed}
 	if s.blocks != nil {
 		info.Tier = kv.TierHot
 		info.BytesHot, info.BytesShare = s.blocks.Bytes()
@@ -225,7 +228,7 @@ func (s *agentState) info() AgentInfo {
 }
 
 // Agent describes one agent.
-func (e *Engine) Agent(namespace, id string) (AgentInfo, error) {
+func (e *Engine) Agent(namespace Namespace, id AgentID) (AgentInfo, error) {
 	for _, info := range e.Agents(namespace) {
 		if info.ID == id {
 			return info, nil
@@ -235,7 +238,7 @@ func (e *Engine) Agent(namespace, id string) (AgentInfo, error) {
 }
 
 // Turns lists an agent's published turns.
-func (e *Engine) Turns(namespace, id string) ([]TurnInfo, error) {
+func (e *Engine) Turns(namespace Namespace, id AgentID) ([]TurnInfo, error) {
 	m, err := e.manifest(agentKey{namespace, id})
 	if err != nil {
 		return nil, err
@@ -252,7 +255,7 @@ func (e *Engine) manifest(key agentKey) (store.Manifest, error) {
 	if s := e.table.stateOf(key); s.exists() {
 		return s.manifest, nil
 	}
-	m, err := e.store.Load(key.namespace, key.id)
+	m, err := e.store.Load(string(key.namespace), string(key.id))
 	if errors.Is(err, store.ErrNoAgent) {
 		err = ErrNoAgent
 	}
@@ -260,7 +263,7 @@ func (e *Engine) manifest(key agentKey) (store.Manifest, error) {
 }
 
 // CreateAgent makes an agent at turn 0, durably.
-func (e *Engine) CreateAgent(namespace, id string) (AgentInfo, error) {
+func (e *Engine) CreateAgent(namespace Namespace, id AgentID) (AgentInfo, error) {
 	key := agentKey{namespace, id}
 	leave, ok := e.table.turns.TryEnter(key)
 	if !ok {
@@ -281,7 +284,7 @@ func (e *Engine) CreateAgent(namespace, id string) (AgentInfo, error) {
 }
 
 // DeleteAgent forgets an agent, durably.
-func (e *Engine) DeleteAgent(namespace, id string) error {
+func (e *Engine) DeleteAgent(namespace Namespace, id AgentID) error {
 	key := agentKey{namespace, id}
 	leave, ok := e.table.turns.TryEnter(key)
 	if !ok {
@@ -291,7 +294,7 @@ func (e *Engine) DeleteAgent(namespace, id string) error {
 	if _, err := e.existing(key); err != nil && !errors.Is(err, ErrOtherModel) {
 		return err
 	}
-	if err := e.store.Delete(namespace, id); err != nil && !errors.Is(err, store.ErrNoAgent) {
+	if err := e.store.Delete(string(namespace), string(id)); err != nil && !errors.Is(err, store.ErrNoAgent) {
 		return err
 	}
 	e.table.set(key, nil)
@@ -301,7 +304,7 @@ func (e *Engine) DeleteAgent(namespace, id string) error {
 
 // Evict drops an agent's blocks from memory; its next turn is a restored start.
 // ErrNotStored when they are nowhere else.
-func (e *Engine) Evict(_ context.Context, namespace, id string) error {
+func (e *Engine) Evict(_ context.Context, namespace Namespace, id AgentID) error {
 	key := agentKey{namespace, id}
 	leave, ok := e.table.turns.TryEnter(key)
 	if !ok {

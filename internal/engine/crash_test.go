@@ -14,12 +14,12 @@ import (
 
 // story is two agents that take turns: what each was told and answered.
 type story struct {
-	history map[string][]token.ID
-	turns   map[string]int // acknowledged
-	answers map[string][]answer
+	history map[AgentID][]token.ID
+	turns   map[AgentID]int // acknowledged
+	answers map[AgentID][]answer
 }
 
-var storyAgents = []string{"ada", "bob"}
+var storyAgents = []AgentID{"ada", "bob"}
 
 const (
 	storyTurns = 3
@@ -48,7 +48,7 @@ func (s *story) tell(r *rig) error {
 }
 
 func newStory() *story {
-	return &story{history: map[string][]token.ID{}, turns: map[string]int{}, answers: map[string][]answer{}}
+	return &story{history: map[AgentID][]token.ID{}, turns: map[AgentID]int{}, answers: map[AgentID][]answer{}}
 }
 
 // TestCrashAtEveryOperation kills the process, and takes the power, at every
@@ -132,7 +132,7 @@ func (s *story) goOn(t *testing.T, whole *story, fs vfs.FS, where string) {
 			s.turns[agent]++
 		}
 	}
-	before := map[string]int{"ada": s.turns["ada"], "bob": s.turns["bob"]}
+	before := map[AgentID]int{"ada": s.turns["ada"], "bob": s.turns["bob"]}
 	if err := s.tell(r); err != nil {
 		t.Errorf("%s: going on: %v", where, err)
 		return
@@ -151,7 +151,7 @@ func (s *story) goOn(t *testing.T, whole *story, fs vfs.FS, where string) {
 	}
 }
 
-func indexOf(agent string) int {
+func indexOf(agent AgentID) int {
 	for i, a := range storyAgents {
 		if a == agent {
 			return i

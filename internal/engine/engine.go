@@ -70,7 +70,7 @@ func (e *Engine) allocate(s *sequence, need kv.Need) (*kv.Reservation, bool) {
 	if e.fault(FaultAllocate) != nil {
 		return nil, false
 	}
-	need.Owner = s.req.Agent
+	need.Owner = string(s.req.Agent)
 	return e.pool.Allocate(need)
 }
 
@@ -177,12 +177,15 @@ func (e *Engine) Submit(ctx context.Context, r Request) (*Stream, error) {
 	if err := e.check(&r); err != nil {
 		return nil, err
 	}
-	if e.pending.Add(1) > int64(e.cfg.MaxQueue) {
-		e.pending.Add(-1)
-		e.freed.fire()
-		return nil, ErrQueueFull
+	waiting := e.pending.Add(1)
+	var s *sequence
+	err := ErrQueueFull
+	switch {
+	case e.draining.Load(): // asked again: Drain counts what is pending
+		err = ErrDraining
+	case waiting <= int64(e.cfg.MaxQueue):
+		s, err = e.accept(ctx, r)
 	}
-	s, err := e.accept(ctx, r)
 	if err != nil {
 		e.pending.Add(-1)
 		e.freed.fire()
@@ -225,7 +228,7 @@ func (e *Engine) check(r *Request) error {
 
 // accept makes the sequence of a request; after an error nothing is held.
 func (e *Engine) accept(ctx context.Context, r Request) (*sequence, error) {
-	s := &sequence{req: r, began: time.Now(), leave: func() {}, scope: kv.Scope{Fingerprint: e.kvFingerprint, Namespace: r.Namespace}}
+	s := &sequence{req: r, began: time.Now(), leave: func() {}, scope: kv.Scope{Fingerprint: e.kvFingerprint, Namespace: string(r.Namespace)}}
 	var own []lineage.Lineage
 	if r.Agent != "" {
 		key := agentKey{r.Namespace, r.Agent}

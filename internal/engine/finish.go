@@ -110,7 +110,7 @@ func (e *Engine) complete(s *sequence) {
 }
 
 func (e *Engine) settle(s *sequence, blocks *kv.AgentBlocks) {
-	e.table.remember(s.scope.Namespace, lineage.Lineage{Tokens: s.tokens, Ends: s.ends})
+	e.table.remember(s.req.Namespace, lineage.Lineage{Tokens: s.tokens, Ends: s.ends})
 	result := Completed{Finish: s.finish, Usage: s.usage(), Start: s.start, TimeToFirst: s.first}
 	if s.agent == nil {
 		blocks.Release()

@@ -16,12 +16,12 @@ import (
 func (r *rig) generation(i int, keep bool) {
 	r.t.Helper()
 	name := fmt.Sprintf("agent-%d", i)
-	first := r.ask(greedy(promptOf(90+i%50, i), 8).as(name))
-	r.ask(greedy(append(append(promptOf(90+i%50, i), first.ids...), promptOf(20, i+1)...), 8).as(name))
+	first := r.ask(greedy(promptOf(90+i%50, i), 8).as(AgentID(name)))
+	r.ask(greedy(append(append(promptOf(90+i%50, i), first.ids...), promptOf(20, i+1)...), 8).as(AgentID(name)))
 	if keep {
 		return
 	}
-	if err := r.DeleteAgent("default", name); err != nil {
+	if err := r.DeleteAgent("default", AgentID(name)); err != nil {
 		r.t.Fatal(err)
 	}
 }

@@ -17,7 +17,9 @@ var answerLengths = []int{63, 64, 65, 128, 129, 700, 1500}
 const answerTokens = 32
 
 // reference is each request computed alone, uncached, in one step per chunk.
-func reference(r *rig, req Request) answer { return r.ask(req.in(fmt.Sprintf("reference-%p", &req))) }
+func reference(r *rig, req Request) answer {
+	return r.ask(req.in(Namespace(fmt.Sprintf("reference-%p", &req))))
+}
 
 // TestOneAnswer: whatever the batch, the chunk size, the thread count and the
 // way the cache came about, the same ids, text and logprobs, bit for bit.
@@ -51,7 +53,9 @@ func oneAnswer(t *testing.T, o rigOptions, lengths []int) {
 		o := o
 		o.stepTokens, o.threads = chunk, 1+chunk%2
 		r := newRig(t, o)
-		eachRequest(lengths, func(name string, req Request) { check(fmt.Sprintf("chunk %d", chunk), name, r.ask(req.in(name))) })
+		eachRequest(lengths, func(name string, req Request) {
+			check(fmt.Sprintf("chunk %d", chunk), name, r.ask(req.in(Namespace(name))))
+		})
 		if _, longest := r.steps.largest(); longest != min(chunk, lengths[len(lengths)-1]) {
 			t.Errorf("largest chunk was %d, want %d", longest, chunk)
 		}
@@ -80,7 +84,7 @@ func amongOthers(t *testing.T, o rigOptions, lengths []int, check func(way, name
 	var mu sync.Mutex
 	eachRequest(lengths, func(name string, req Request) {
 		wg.Go(func() {
-			got, err := r.try(context.Background(), req.in(name))
+			got, err := r.try(context.Background(), req.in(Namespace(name)))
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -116,7 +120,9 @@ func starts(t *testing.T, o rigOptions, lengths []int, check func(way, name stri
 			}
 		})
 	}
-	eachRequest(lengths, func(name string, req Request) { check("first", name, r.ask(req.as("first-"+token2name(name)))) })
+	eachRequest(lengths, func(name string, req Request) {
+		check("first", name, r.ask(req.as(AgentID("first-"+token2name(name)))))
+	})
 	again("shared", StartHot)
 	r.stop()
 	for _, n := range lengths { // each length restored by a server that has nothing in memory
@@ -160,12 +166,12 @@ func rolledBackOne(t *testing.T, o rigOptions, n int, restart bool, check func(w
 	// The first turn's prompt is the reference's without its last 9 tokens, and
 	// what it answers is not what follows there: the second request rolls back.
 	full := promptOf(n, 3)
-	first := r.ask(greedy(full[:n-9], 20).as(agent).in(agent))
+	first := r.ask(greedy(full[:n-9], 20).as(AgentID(agent)).in(Namespace(agent)))
 	if restart {
 		r.stop()
 		r = newRig(t, o)
 	}
-	got := r.ask(greedy(full, answerTokens).as(agent).in(agent))
+	got := r.ask(greedy(full, answerTokens).as(AgentID(agent)).in(Namespace(agent)))
 	check(fmt.Sprintf("rolled back, restart %t", restart), name, got)
 	kept := n - 9
 	for i, id := range first.ids {
@@ -184,11 +190,11 @@ func rolledBackOne(t *testing.T, o rigOptions, n int, restart bool, check func(w
 		r.stop()
 		r = newRig(t, o)
 	}
-	third := r.ask(greedy(next, 4).as(agent).in(agent))
+	third := r.ask(greedy(next, 4).as(AgentID(agent)).in(Namespace(agent)))
 	if want := len(full) + len(got.ids) - 1; third.usage.Cached != want {
 		t.Errorf("third turn on %d tokens, restart %t: cached %d, want %d", len(history), restart, third.usage.Cached, want)
 	}
-	check3 := r.ask(greedy(next, 4).in("alone" + agent))
+	check3 := r.ask(greedy(next, 4).in(Namespace("alone" + agent)))
 	if !third.same(check3) {
 		t.Errorf("third turn on %d tokens, restart %t: %v, alone %v", len(history), restart, third, check3)
 	}

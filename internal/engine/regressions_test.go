@@ -107,7 +107,7 @@ func TestQueuedAgentsPinThePool(t *testing.T) {
 	for i := range 4 {
 		name := fmt.Sprintf("agent-%d", i)
 		prompt := promptOf(1100, 3+i)
-		history[name] = append(prompt, r.ask(greedy(prompt, 4).as(name)).ids...)
+		history[name] = append(prompt, r.ask(greedy(prompt, 4).as(AgentID(name))).ids...)
 	}
 	hot := 0
 	for _, a := range r.Agents("default") {
@@ -119,7 +119,7 @@ func TestQueuedAgentsPinThePool(t *testing.T) {
 	var all []*Stream
 	for i := range 4 {
 		name := fmt.Sprintf("agent-%d", i)
-		all = append(all, r.submit(context.Background(), greedy(append(history[name], promptOf(700, 9+i)...), 4).as(name)))
+		all = append(all, r.submit(context.Background(), greedy(append(history[name], promptOf(700, 9+i)...), 4).as(AgentID(name))))
 	}
 	free()
 	for i, s := range all {
@@ -288,7 +288,7 @@ func TestFullDiskFillsThePool(t *testing.T) {
 	defer r.end()
 	full.Store(true)
 	for i := range 12 {
-		s := r.submit(context.Background(), greedy(promptOf(800, 3+i), 4).as(fmt.Sprint(i)))
+		s := r.submit(context.Background(), greedy(promptOf(800, 3+i), 4).as(AgentID(fmt.Sprint(i))))
 		if !within(s, 5*time.Second) {
 			t.Fatalf("turn %d of a new agent hangs: the pool is full of %d agents that cannot be stored", i, i)
 		}

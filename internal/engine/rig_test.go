@@ -306,10 +306,10 @@ func promptOf(n, seed int) []token.ID {
 }
 
 // as gives a request to an agent.
-func (r Request) as(agent string) Request { r.Agent = agent; return r }
+func (r Request) as(agent AgentID) Request { r.Agent = agent; return r }
 
 // in puts a request into a namespace of its own, where nothing is cached.
-func (r Request) in(namespace string) Request { r.Namespace = namespace; return r }
+func (r Request) in(namespace Namespace) Request { r.Namespace = namespace; return r }
 
 func TestMain(m *testing.M) {
 	// regexp2 keeps a clock for its timeouts that ends by itself, seconds later.

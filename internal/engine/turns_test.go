@@ -45,11 +45,11 @@ func TestTextKeepsItsIDs(t *testing.T) {
 			text := []rune(probe.text)
 			first.Stop = []string{string(text[len(text)/2 : len(text)/2+2])}
 		}
-		one := r.ask(first.as(c.name))
+		one := r.ask(first.as(AgentID(c.name)))
 		if c.stop && (one.finish != FinishStop || strings.Contains(one.text, first.Stop[0])) {
 			t.Fatalf("stop %q: finish %s, text %q", first.Stop[0], one.finish, one.text)
 		}
-		two := r.ask(textRequest(chatText("Hello there, who are you?", one.text, "And what do you do?"), 10).as(c.name))
+		two := r.ask(textRequest(chatText("Hello there, who are you?", one.text, "And what do you do?"), 10).as(AgentID(c.name)))
 		kept := two.usage.Cached - one.usage.Prompt
 		if want := len(one.ids) - 1; !c.stop && kept != want {
 			t.Errorf("%s: kept %d of %d generated tokens, want %d", c.name, kept, len(one.ids), want)
@@ -57,7 +57,7 @@ func TestTextKeepsItsIDs(t *testing.T) {
 		if kept < 0 {
 			t.Errorf("%s: cached %d of a prompt of %d: less than the first prompt's %d", c.name, two.usage.Cached, two.usage.Prompt, one.usage.Prompt)
 		}
-		turns, err := r.Turns("default", c.name)
+		turns, err := r.Turns("default", AgentID(c.name))
 		if err != nil || len(turns) != 2 {
 			t.Errorf("%s: turns %+v, %v", c.name, turns, err)
 		}
@@ -74,16 +74,16 @@ func TestBrokenBytesKeepTheirIDs(t *testing.T) {
 		name := "agent-" + string(rune('a'+i))
 		first := textRequest(chatText("Hello there, who are you?"), 30)
 		first.Sampling.LogitBias, first.Sampling.Temperature, first.Sampling.Seed = nil, 1.5, uint64(i)
-		one := r.ask(first.as(name))
+		one := r.ask(first.as(AgentID(name)))
 		if one.finish != FinishLength || strings.Contains(one.text, "<|") {
 			continue // its end is another test's
 		}
 		broken += strings.Count(one.text, "\uFFFD")
-		two := r.ask(textRequest(chatText("Hello there, who are you?", one.text, "Go on."), 3).as(name))
+		two := r.ask(textRequest(chatText("Hello there, who are you?", one.text, "Go on."), 3).as(AgentID(name)))
 		if want := one.usage.Prompt + len(one.ids) - 1; two.usage.Cached != want {
 			t.Errorf("answer %q: cached %d, want %d", one.text, two.usage.Cached, want)
 		}
-		if turns, err := r.Turns("default", name); err != nil || len(turns) != 2 {
+		if turns, err := r.Turns("default", AgentID(name)); err != nil || len(turns) != 2 {
 			t.Errorf("answer %q: %d turns, %v", one.text, len(turns), err)
 		}
 	}
@@ -114,7 +114,7 @@ func TestCommonBeginningIsComputedOnce(t *testing.T) {
 	computed := 0
 	for i := range 8 {
 		wg.Go(func() {
-			got, err := r.try(context.Background(), greedy(append(append([]token.ID(nil), common...), promptOf(10, 20+i)...), 8).as("agent-"+string(rune('a'+i))))
+			got, err := r.try(context.Background(), greedy(append(append([]token.ID(nil), common...), promptOf(10, 20+i)...), 8).as(AgentID("agent-"+string(rune('a'+i)))))
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -145,7 +145,7 @@ func TestShortPoolPreempts(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range want {
 		wg.Go(func() {
-			got, err := r.try(context.Background(), greedy(promptOf(120, 30+i), 600).as("agent-"+string(rune('a'+i))))
+			got, err := r.try(context.Background(), greedy(promptOf(120, 30+i), 600).as(AgentID("agent-"+string(rune('a'+i)))))
 			if err != nil || !got.same(want[i]) {
 				t.Errorf("agent %d: %v (%v), alone %v", i, got, err, want[i])
 			}

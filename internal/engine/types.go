@@ -14,10 +14,16 @@ import (
 	"mneme/internal/token"
 )
 
+// AgentID names an agent within its namespace.
+type AgentID string
+
+// Namespace says who may share blocks with whom.
+type Namespace string
+
 // Request is one turn as its caller wants it.
 type Request struct {
-	Agent     string        // "" for a turn without an agent
-	Namespace string        // who may share blocks with whom
+	Agent     AgentID       // "" for a turn without an agent
+	Namespace Namespace     // who may share blocks with whom
 	Text      string        // the rendered prompt; used when Tokens is nil
 	Tokens    []token.ID    // the prompt as ids
 	MaxTokens int           // 0: up to the context
@@ -74,8 +80,8 @@ const (
 
 // AgentInfo is what is known of an agent.
 type AgentInfo struct {
-	ID         string
-	Namespace  string
+	ID         AgentID
+	Namespace  Namespace
 	Model      string
 	Tokens     int // of its lineage
 	Turns      int
@@ -83,7 +89,7 @@ type AgentInfo struct {
 	BytesHot   int64 // in the pool
 	BytesDisk  int64
 	BytesShare int64 // of the hot bytes, those that others hold too
-	Parent     string
+	Parent     AgentID
 	Created    time.Time
 	LastUsed   time.Time
 }

@@ -58,7 +58,7 @@ func (t *Tokenizer) plainWords(text string, f fragment) (plain string, ends []in
 	if f.id != None {
 		return plain, nil
 	}
-	ends, err := t.words.split(plain)
+	ends, err := t.words(plain)
 	if err != nil {
 		return plain, nil
 	}
@@ -70,11 +70,11 @@ func (t *Tokenizer) plainWords(text string, f fragment) (plain string, ends []in
 // "a \n" ends in one run of white space, but in "a \nb" the run is cut.
 func (t *Tokenizer) independent(plain string, ends []int, i int) bool {
 	cut := ends[i]
-	left, err := t.words.split(plain[:cut])
+	left, err := t.words(plain[:cut])
 	if err != nil || !slices.Equal(left, ends[:i+1]) {
 		return false
 	}
-	right, err := t.words.split(plain[cut:])
+	right, err := t.words(plain[cut:])
 	if err != nil || len(right) != len(ends)-i-1 {
 		return false
 	}

@@ -1,5 +1,10 @@
 package token
 
+import (
+	"fmt"
+	"sync"
+)
+
 // pair is two neighbouring tokens.
 type pair struct{ left, right ID }
 
@@ -27,29 +32,60 @@ type merger struct {
 	heap    []uint64
 }
 
-// appendWord appends the tokens of a word that begins at byte `at` of its text.
-func (t *Tokenizer) appendWord(pieces []Piece, word string, at int) []Piece {
-	tokens, ok := t.cache.get(word)
-	if !ok {
-		tokens = t.mergeWord(word)
-		t.cache.put(word, tokens)
-	}
-	for _, p := range tokens {
-		pieces = append(pieces, Piece{ID: p.ID, End: at + p.End})
-	}
-	return pieces
+// bpe is byte-level BPE.
+type bpe struct {
+	byteIDs [256]ID // the token of each single byte, or None
+	merges  map[pair]merge
+	whole   map[string]ID // words that are a token before any merge, by their bytes; often nil
+	split   splitter
+	mergers sync.Pool // of *merger
 }
 
-// mergeWord applies the merges to the bytes of a word, best first.
-func (t *Tokenizer) mergeWord(word string) []Piece {
-	m := t.mergers.Get().(*merger)
-	defer t.mergers.Put(m)
-	m.load(word, &t.byteIDs)
+func newBPE(v Vocab, spelled [][]byte) (*bpe, error) {
+	pre, err := preTokenizerOf(v.Pre)
+	if err != nil {
+		return nil, err
+	}
+	b := &bpe{}
+	b.mergers.New = func() any { return new(merger) }
+	if b.split, err = newSplitter(pre); err != nil {
+		return nil, fmt.Errorf("pre-tokenizer %q: %w", v.Pre, err)
+	}
+	ids := v.ids()
+	b.byteIDs = byteTokens(ids)
+	if pre.wholeWords {
+		b.whole = wholeWords(v.types(), spelled)
+	}
+	b.merges, err = parseMerges(v.Merges, ids)
+	return b, err
+}
+
+// wholeWords maps the bytes of normal tokens to them; the first of two equal ones counts.
+func wholeWords(types []int32, spelled [][]byte) map[string]ID {
+	whole := make(map[string]ID, len(spelled))
+	for i, bytes := range spelled {
+		if _, taken := whole[string(bytes)]; !taken && types[i] == typeNormal {
+			whole[string(bytes)] = ID(i)
+		}
+	}
+	return whole
+}
+
+func (b *bpe) words(text string) ([]int, error) { return b.split.split(text) }
+
+// encode applies the merges to the bytes of a word, best first.
+func (b *bpe) encode(word string) []Piece {
+	if id, ok := b.whole[word]; ok {
+		return []Piece{{ID: id, End: len(word)}}
+	}
+	m := b.mergers.Get().(*merger)
+	defer b.mergers.Put(m)
+	m.load(word, &b.byteIDs)
 	for i := range m.symbols {
-		m.offer(t.merges, int32(i))
+		m.offer(b.merges, int32(i))
 	}
 	for len(m.heap) > 0 {
-		m.apply(t.merges, m.pop())
+		m.apply(b.merges, m.pop())
 	}
 	return m.tokens()
 }

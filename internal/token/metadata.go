@@ -29,8 +29,21 @@ func FromMetadata(m Metadata) (Vocab, error) {
 	v.BOS = metadataID(m, prefix+"bos_token_id")
 	v.EOS = metadataID(m, prefix+"eos_token_id")
 	v.EOT = metadataID(m, prefix+"eot_token_id")
-	v.AddBOS, _ = m.Bool(prefix + "add_bos_token")
+	if eom := metadataID(m, prefix+"eom_token_id"); eom != None {
+		v.Ends = []ID{eom}
+	}
+	spm := v.Model == modelSPM
+	v.AddBOS = metadataBool(m, prefix+"add_bos_token", spm || preTokenizers[v.Pre].addBOS)
+	v.AddEOS = metadataBool(m, prefix+"add_eos_token", false)
+	v.AddSpacePrefix = spm && metadataBool(m, prefix+"add_space_prefix", true)
 	return v, nil
+}
+
+func metadataBool(m Metadata, key string, otherwise bool) bool {
+	if value, ok := m.Bool(key); ok {
+		return value
+	}
+	return otherwise
 }
 
 // metadataID reads an id; one that no vocabulary can hold stays recognisable

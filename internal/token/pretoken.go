@@ -15,30 +15,49 @@ import (
 // microseconds; a word of several megabytes takes well under a second.
 const matchTimeout = 10 * time.Second
 
-const gpt2Words = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
+const (
+	gpt2Words = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
 
-// preTokenizers lists, by tokenizer.ggml.pre, the regexes that cut a text into
-// words. Each cuts every piece that the one before it left; a match is a piece,
-// and so is what lies between two matches.
-var preTokenizers = map[string][]string{
-	"gpt-2":  {gpt2Words},
-	"smollm": {`\p{N}`, gpt2Words}, // every digit is a word
+	// Words of the GPT-4 kind, in front of and behind the rule for digits.
+	gpt4Letters = `'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\r\n\p{L}\p{N}]?\p{L}+|`
+	gpt4Rest    = `| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+)
+
+// preTokenizer is what comes before the merges.
+type preTokenizer struct {
+	exprs      []string // each cuts every piece that the one before it left; a match is a piece, and so is what lies between two
+	wholeWords bool     // a word that is a token is not merged
+	addBOS     bool     // what a file means that does not say
+}
+
+// preTokenizers lists them by tokenizer.ggml.pre. None of them normalises: files
+// do not tell of it, so "é" in two code points stays two, where the publisher's
+// own software for qwen2 would make it one (NFC).
+var preTokenizers = map[string]preTokenizer{
+	"gpt-2":     {exprs: []string{gpt2Words}},
+	"smollm":    {exprs: []string{`\p{N}`, gpt2Words}}, // every digit is a word
+	"qwen2":     {exprs: []string{gpt4Letters + `\p{N}` + gpt4Rest}},
+	"llama-bpe": {exprs: []string{gpt4Letters + `\p{N}{1,3}` + gpt4Rest}, wholeWords: true, addBOS: true},
+}
+
+func preTokenizerOf(name string) (preTokenizer, error) {
+	p, ok := preTokenizers[name]
+	if !ok {
+		known := slices.Sorted(maps.Keys(preTokenizers))
+		return p, fmt.Errorf("pre-tokenizer %q is not supported (supported: %s)", name, strings.Join(known, ", "))
+	}
+	return p, nil
 }
 
 // splitter cuts text into the words that BPE works on.
 type splitter []*regexp2.Regexp
 
-func newSplitter(pre string) (splitter, error) {
-	exprs, ok := preTokenizers[pre]
-	if !ok {
-		known := slices.Sorted(maps.Keys(preTokenizers))
-		return nil, fmt.Errorf("pre-tokenizer %q is not supported (supported: %s)", pre, strings.Join(known, ", "))
-	}
+func newSplitter(pre preTokenizer) (splitter, error) {
 	var s splitter
-	for _, expr := range exprs {
+	for _, expr := range pre.exprs {
 		re, err := regexp2.Compile(expr)
 		if err != nil {
-			return nil, fmt.Errorf("pre-tokenizer %q: %w", pre, err)
+			return nil, err
 		}
 		re.MatchTimeout = matchTimeout
 		s = append(s, re)

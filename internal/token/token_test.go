@@ -75,8 +75,8 @@ func TestNewRefuses(t *testing.T) {
 		spoil func(*token.Vocab)
 		want  string
 	}{
-		{func(v *token.Vocab) { v.Model = "llama" }, `token: tokenizer model "llama" is not supported (supported: gpt2)`},
-		{func(v *token.Vocab) { v.Pre = "qwen9" }, `token: pre-tokenizer "qwen9" is not supported (supported: gpt-2, smollm)`},
+		{func(v *token.Vocab) { v.Model = "t5" }, `token: tokenizer model "t5" is not supported (supported: gpt2, llama)`},
+		{func(v *token.Vocab) { v.Pre = "qwen9" }, `token: pre-tokenizer "qwen9" is not supported (supported: gpt-2, llama-bpe, qwen2, smollm)`},
 		{func(v *token.Vocab) { v.Tokens = nil }, "token: vocabulary is empty"},
 		{func(v *token.Vocab) { v.Types = v.Types[1:] }, "token: vocabulary has 13 tokens but 12 token types"},
 		{func(v *token.Vocab) { v.EOS = 13 }, "token: EOS token 13 is outside of the vocabulary of 13"},
@@ -178,7 +178,9 @@ func text() *rapid.Generator[string] {
 // ids(text) = ids(text[:b]) ++ ids(text[b:]) for every boundary b, and
 // LastBoundary is the last b for which Boundary is true.
 func TestBoundary(t *testing.T) {
-	for name, tokens := range map[string]*token.Tokenizer{"smollm2": smollm2(t), "tiny": tiny(t)} {
+	for name, tokens := range map[string]*token.Tokenizer{
+		"smollm2": smollm2(t), "tiny": tiny(t), "qwen": qwen(t), "gemma": gemma(t), "by hand": newTokenizer(t, spmVocab()),
+	} {
 		t.Run(name, func(t *testing.T) {
 			rapid.Check(t, func(r *rapid.T) { checkBoundaries(r, tokens, text().Draw(r, "text")) })
 		})
@@ -353,5 +355,27 @@ func BenchmarkEncode(b *testing.B) {
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {
 		encode(b, tokens, text)
+	}
+}
+
+// The kinds of words, and a word that is a token without being a merge.
+func TestPreTokenizers(t *testing.T) {
+	for pre, want := range map[string]string{
+		"gpt-2":     "|it|'|S| a|'s|\t|b| 1234|!|\n| (|cab|",
+		"smollm":    "|it|'|S| a|'s|\t|b| |1|2|3|4|!|\n| (|cab|",
+		"qwen2":     "|it|'S| a|'s|\tb| |1|2|3|4|!\n| (|cab|",
+		"llama-bpe": "|it|'S| a|'s|\tb| |123|4|!\n| (|cab|",
+	} {
+		v := hand()
+		v.Pre = pre
+		v.Tokens, v.Types = append(v.Tokens, "cab"), append(v.Types, 1) // 13
+		tokens := newTokenizer(t, v)
+		if got := marked(tokens, strings.ReplaceAll(want, "|", "")); got != want {
+			t.Errorf("%s: %q, want %q", pre, got, want)
+		}
+		word := map[bool]string{false: "2:1 7:3", true: "13:3"}[pre == "llama-bpe"]
+		if got := show(encode(t, tokens, "cab")); got != word {
+			t.Errorf("%s: cab is %s, want %s", pre, got, word)
+		}
 	}
 }

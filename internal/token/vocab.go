@@ -6,7 +6,15 @@ import (
 	"strings"
 )
 
-// endNames are control tokens that end a turn whatever the file says of EOS.
+// Kinds of vocabularies, as tokenizer.ggml.model names them.
+const (
+	modelBPE = "gpt2"
+	modelSPM = "llama"
+)
+
+// endNames are tokens that end a turn whatever the file says of EOS: control
+// tokens, and user-defined ones where the value is true ("</s>" is also a tag of
+// HTML).
 var endNames = map[string]bool{
 	"<|im_end|>":      true,
 	"<|endoftext|>":   true,
@@ -17,13 +25,13 @@ var endNames = map[string]bool{
 	"<|return|>":      true,
 	"<|call|>":        true,
 	"<end_of_turn>":   true,
-	"</s>":            true,
+	"</s>":            false,
 }
 
 // check refuses a vocabulary that contradicts itself or is of another kind.
 func (v Vocab) check() error {
-	if v.Model != "gpt2" {
-		return fmt.Errorf("tokenizer model %q is not supported (supported: gpt2)", v.Model)
+	if v.Model != modelBPE && v.Model != modelSPM {
+		return fmt.Errorf("tokenizer model %q is not supported (supported: %s, %s)", v.Model, modelBPE, modelSPM)
 	}
 	if len(v.Tokens) == 0 {
 		return errors.New("vocabulary is empty")
@@ -34,6 +42,11 @@ func (v Vocab) check() error {
 	for name, id := range map[string]ID{"BOS": v.BOS, "EOS": v.EOS, "EOT": v.EOT} {
 		if id < None || int(id) >= len(v.Tokens) {
 			return fmt.Errorf("%s token %d is outside of the vocabulary of %d", name, id, len(v.Tokens))
+		}
+	}
+	for _, id := range v.Ends {
+		if id < 0 || int(id) >= len(v.Tokens) {
+			return fmt.Errorf("end token %d is outside of the vocabulary of %d", id, len(v.Tokens))
 		}
 	}
 	return nil
@@ -63,13 +76,14 @@ func (v Vocab) ids() map[string]ID {
 // ends collects the tokens that end a turn.
 func (v Vocab) ends() map[ID]bool {
 	ends := map[ID]bool{}
-	for _, id := range []ID{v.EOS, v.EOT} {
+	for _, id := range append([]ID{v.EOS, v.EOT}, v.Ends...) {
 		if id != None {
 			ends[id] = true
 		}
 	}
 	for i, kind := range v.Types {
-		if kind == typeControl && endNames[v.Tokens[i]] {
+		userDefined, ok := endNames[v.Tokens[i]]
+		if ok && (kind == typeControl || kind == typeUserDefined && userDefined) {
 			ends[ID(i)] = true
 		}
 	}

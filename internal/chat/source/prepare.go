@@ -1,4 +1,9 @@
-package chat
+// Package source rewrites the text of chat templates for the engine that runs them.
+//
+// It knows Jinja's tags, Jinja2's rules of white space, and what in a template
+// could take time, memory or stack without end; see guard. It knows nothing of
+// values: what the names that it puts in do (__out, __keep, …) is for chat.
+package source
 
 import (
 	"fmt"
@@ -6,21 +11,28 @@ import (
 	"unicode"
 )
 
-// prepare rewrites a template so that white space is decided before the engine
-// sees it, by Jinja2's rules as chat templates are written for them (trim_blocks
-// and lstrip_blocks on): text becomes string literals in {{ }}, tags lose their
-// marks, comments go. The engine then has no text left to trim.
+// Prepare rewrites a template for the engine; the error names the line.
+//   - White space is decided before the engine sees it, by Jinja2's rules as chat
+//     templates are written for them (trim_blocks and lstrip_blocks on): text
+//     becomes string literals, tags lose their marks, comments go. The engine
+//     then has no text left to trim.
+//   - Tags are guarded; see guard.
+//
+// Without what guard adds:
 //
 //	"  {%- if x %}\n hi {# note #}{% endif %}\n"  ->  {% if x %}{{ " hi " }}{% endif %}
-func prepare(source string) (string, error) {
-	segments, err := split(normalised(source))
+func Prepare(text string) (string, error) {
+	segments, err := split(normalised(text))
 	if err != nil {
 		return "", err
 	}
 	trim(segments)
 	var b strings.Builder
+	var g guard
 	for _, s := range segments {
-		s.emit(&b)
+		if err := s.emit(&b, &g); err != nil {
+			return "", fmt.Errorf("line %d: %w", s.line, err)
+		}
 	}
 	return b.String(), nil
 }
@@ -34,11 +46,11 @@ func normalised(source string) string {
 type kind byte
 
 const (
-	text      kind = iota
-	output         // {{ }}
-	statement      // {% %}
-	comment        // {# #}
-	rawEdge        // {% raw %} and {% endraw %}
+	text    kind = iota
+	output       // {{ }}
+	block        // {% %}
+	comment      // {# #}
+	rawEdge      // {% raw %} and {% endraw %}
 )
 
 // segment is a tag or the text between two tags. Segments alternate: text, tag,
@@ -47,18 +59,22 @@ type segment struct {
 	kind        kind
 	body        string
 	left, right byte // a tag's marks: '-', '+' or 0
+	line        int  // where it begins
 }
 
 // emit writes what the engine is to see.
-func (s segment) emit(b *strings.Builder) {
+func (s segment) emit(b *strings.Builder, g *guard) error {
+	out, err := "", error(nil)
 	switch {
 	case s.kind == text && s.body != "":
-		b.WriteString(`{{ "` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s.body) + `" }}`)
+		out = printing(`"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s.body) + `"`)
 	case s.kind == output:
-		b.WriteString("{{ " + s.body + " }}")
-	case s.kind == statement:
-		b.WriteString("{% " + s.body + " %}")
+		out, err = g.output(s.body)
+	case s.kind == block:
+		out, err = g.statement(s.body)
 	}
+	b.WriteString(out)
+	return err
 }
 
 // splitter cuts a template; rest begins after line `line` of it has begun.
@@ -85,6 +101,7 @@ func split(source string) ([]segment, error) {
 
 // add appends a segment that takes n bytes of the rest.
 func (s *splitter) add(seg segment, n int) {
+	seg.line = s.line
 	s.segments = append(s.segments, seg)
 	s.line += strings.Count(s.rest[:n], "\n")
 	s.rest = s.rest[n:]
@@ -117,7 +134,7 @@ func (s *splitter) tag() error {
 		return fmt.Errorf("line %d: tag %q is not closed", s.line, s.rest[:2])
 	}
 	seg.body, seg.right = strings.TrimSpace(end.body), end.right
-	if seg.kind == statement && seg.body == "raw" {
+	if seg.kind == block && seg.body == "raw" {
 		return s.raw(seg, start+end.taken)
 	}
 	s.add(seg, start+end.taken)
@@ -130,7 +147,7 @@ func opened(c byte) (segment, string) {
 	case '{':
 		return segment{kind: output}, "}}"
 	case '%':
-		return segment{kind: statement}, "%}"
+		return segment{kind: block}, "%}"
 	}
 	return segment{kind: comment}, "#}"
 }
