@@ -10,6 +10,7 @@ export GOTOOLCHAIN := local
 
 GO          ?= go
 FUZZTIME    ?= 10s
+SOAK        ?= 1000
 TOOLS       := $(CURDIR)/.cache/bin
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
@@ -98,6 +99,15 @@ cost: ## what the pool's mutex costs: the same benchmark with and without it, in
 
 bench: build ## tables: first token, tokens per second, common beginnings
 	bin/mneme bench --spawn $(ARGS)
+
+soak: ## the long proofs, SOAK times over; what they print goes into docs/EVIDENCE.md
+	@{ printf '\n## %s, %s, %s cores, SOAK=%s\n```\n' "$$(date -u +%F)" "$$(git describe --tags --always --dirty)" "$$(nproc)" "$(SOAK)"; \
+	  CGO_ENABLED=1 CC=$(CURDIR)/.ci/cc $(GO) test -race -count=$$(( $(SOAK) < 100 ? $(SOAK) : 100 )) -run TestConcurrentAllocation ./internal/kv; \
+	  $(GO) test -tags soak -count=$(SOAK) -timeout 0 ./internal/kv ./internal/store/...; \
+	  $(GO) test -tags soak -count=$(SOAK) -timeout 0 ./internal/engine; \
+	  $(GO) test -tags soak -count=1 -v -run 'RSS|NoKV|Leak|ManyAgents' ./internal/engine | grep -v '^=== '; \
+	  $(MAKE) -s cost; \
+	  printf '```\n'; } | tee -a docs/EVIDENCE.md
 
 clean:
 	rm -rf bin .cache

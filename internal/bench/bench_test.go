@@ -152,8 +152,8 @@ func TestRun(t *testing.T) {
 	if want := (2 * 2) * 2; len(f.evicted) != want {
 		t.Errorf("%d agents evicted, want %d: %q", len(f.evicted), want, f.evicted)
 	}
-	// per round: 2 lengths of 2 agents, 1 + 8 + 8 that decode, 1 + 8 that share
-	if want := 2 * (2*2 + 17 + 9); len(f.deleted) != want {
+	// per round: 2 lengths of 2 agents, 1 + 2*3 + 2*8 that decode, 1 + 8 that share
+	if want := 2 * (2*2 + 23 + 9); len(f.deleted) != want {
 		t.Errorf("%d agents deleted, want %d", len(f.deleted), want)
 	}
 	checkOutput(t, report)

@@ -9,6 +9,7 @@ import (
 )
 
 const (
+	someAgents   = 3
 	manyAgents   = 8
 	decodeTokens = 96 // generated per agent
 	decodePrompt = 24 // tokens: a short question, so that decoding is what is measured
@@ -20,10 +21,17 @@ const (
 
 // Decode is how fast tokens follow each other, in tokens per second.
 type Decode struct {
-	One      Spread `json:"one"`             // an agent alone, from its first token to its last
-	Together Spread `json:"together"`        // eight at once, prompts included
-	InTurn   Spread `json:"one_after_other"` // the same eight, one after another
-	Ratio    Spread `json:"together_over_one_after_other"`
+	One   Spread   `json:"one"` // an agent alone, from its first token to its last
+	Three Together `json:"three"`
+	Eight Together `json:"eight"`
+}
+
+// Together compares agents at once with the same ones one after another, prompts
+// included, in tokens per second.
+type Together struct {
+	AtOnce Spread `json:"together"`
+	InTurn Spread `json:"one_after_other"`
+	Ratio  Spread `json:"together_over_one_after_other"`
 }
 
 // Shared is what agents cost that start at once with the same beginning.
@@ -35,32 +43,39 @@ type Shared struct {
 	Seconds Spread `json:"seconds"` // until all eight had their answer
 }
 
-// decode measures eight agents together and one after another, in each round
-// both, and which comes first alternates.
+// decode measures three and eight agents together and one after another, in
+// each round both, and which comes first alternates.
 func (r *run) decode(ctx context.Context) error {
-	var one, together, inTurn []float64
+	var one []float64
+	var rates [2][2][]float64 // [three, eight][at once, in turn]
 	for round := range r.Rounds {
-		r.say("decode: round %d of %d, one and %d agents", round+1, r.Rounds, manyAgents)
+		r.say("decode: round %d of %d, one, %d and %d agents", round+1, r.Rounds, someAgents, manyAgents)
 		a, err := r.client.chat(ctx, r.generate("one", round, 0))
 		if err != nil {
 			return fmt.Errorf("decode, one agent: %w", err)
 		}
 		one = append(one, float64(a.Completion-1)/(a.Last-a.First).Seconds())
-		if err := r.decodeRound(ctx, round, &together, &inTurn); err != nil {
-			return err
+		for i, agents := range []int{someAgents, manyAgents} {
+			if err := r.decodeRound(ctx, round, agents, &rates[i][0], &rates[i][1]); err != nil {
+				return err
+			}
 		}
 	}
-	r.report.Decode = Decode{One: spread(one), Together: spread(together), InTurn: spread(inTurn), Ratio: spread(ratios(together, inTurn))}
+	r.report.Decode = Decode{One: spread(one), Three: togetherOf(rates[0]), Eight: togetherOf(rates[1])}
 	return nil
 }
 
-func (r *run) decodeRound(ctx context.Context, round int, together, inTurn *[]float64) error {
+func togetherOf(rates [2][]float64) Together {
+	return Together{AtOnce: spread(rates[0]), InTurn: spread(rates[1]), Ratio: spread(ratios(rates[0], rates[1]))}
+}
+
+func (r *run) decodeRound(ctx context.Context, round, agents int, atOnce, inTurn *[]float64) error {
 	for half := range 2 {
-		kind, rates, workers := "together", together, manyAgents
+		kind, rates, workers := fmt.Sprintf("together-%d", agents), atOnce, agents
 		if half == round%2 {
-			kind, rates, workers = "inturn", inTurn, 1
+			kind, rates, workers = fmt.Sprintf("inturn-%d", agents), inTurn, 1
 		}
-		questions := make([]chat, manyAgents)
+		questions := make([]chat, agents)
 		for i := range questions {
 			questions[i] = r.generate(kind, round, i)
 		}

@@ -70,8 +70,10 @@ func (r Report) decodeRows() [][]string {
 	return [][]string{
 		{"tokens per second", "", "against one after another"},
 		{"1 agent, decoding", d.One.text(0), ""},
-		{"8 agents, one after another", d.InTurn.text(0), "1"},
-		{"8 agents together", d.Together.text(0), d.Ratio.text(2) + " x"},
+		{"3 agents, one after another", d.Three.InTurn.text(0), "1"},
+		{"3 agents together", d.Three.AtOnce.text(0), d.Three.Ratio.text(2) + " x"},
+		{"8 agents, one after another", d.Eight.InTurn.text(0), "1"},
+		{"8 agents together", d.Eight.AtOnce.text(0), d.Eight.Ratio.text(2) + " x"},
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"mneme/internal/kv"
+	"mneme/internal/testkit"
 )
 
 // generation is one distinct agent with two turns, then gone.
@@ -182,5 +183,25 @@ func TestLongTurnGrowsByItsTokens(t *testing.T) {
 	want := int64(spec.BlockBytes(0, spec.Format.Form(0)) + (tokens/kv.BlockTokens-1)*spec.BlockBytes(0, spec.Format.Form(1)) + spec.BlockBytes(0, spec.Format.Open()))
 	if used := r.pool.Stats().UsedBytes(); used != want {
 		t.Errorf("%d tokens hold %d bytes, their blocks are %d", tokens, used, want)
+	}
+}
+
+// TestNoKVOutsideThePool: while a long turn of the real model runs and after it,
+// the process grows by the pool's slabs and by next to nothing else.
+func TestNoKVOutsideThePool(t *testing.T) {
+	r := newRig(t, rigOptions{path: testkit.SmolLM2(t), format: kv.FormatQ8, poolBytes: 512 << 20, context: 4096})
+	defer r.stop()
+	r.ask(greedy(promptOf(600, 1), 4)) // scratch and buffers are in use
+	inSlabs := func() int64 { s := r.pool.Stats(); return s.TotalBytes - s.UnusedBytes }
+	rss, slabs := anonymousRSS(t), inSlabs()
+	r.ask(greedy(promptOf(3000, 2), 64).as("ada"))
+	runtime.GC()
+	grown, pool := int64(anonymousRSS(t)-rss), inSlabs()-slabs
+	t.Logf("3,064 tokens: the pool took %d MB of slabs, the process grew by %d MB", pool>>20, grown>>20)
+	if pool < 20<<20 {
+		t.Errorf("the pool took %d bytes for 3,064 tokens", pool)
+	}
+	if grown > pool+16<<20 {
+		t.Errorf("the process grew by %d bytes, the pool by %d", grown, pool)
 	}
 }
