@@ -47,6 +47,7 @@ var floors = map[string]int{
 	"internal/team":         0,
 	"internal/token":        0,
 	"internal/turnstile":    0,
+	"internal/waiting":      0,
 	"internal/vfs":          0,
 }
 

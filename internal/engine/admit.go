@@ -18,7 +18,7 @@ import (
 func (e *Engine) admit() {
 	defer e.wg.Done()
 	for {
-		s, ok := e.queue.pop(e.stop)
+		s, ok := e.queue.Pop(e.stop)
 		if !ok {
 			return
 		}
@@ -28,7 +28,7 @@ func (e *Engine) admit() {
 
 func (e *Engine) admitOne(s *sequence) {
 	for {
-		freed := e.freed.wait()
+		freed := e.freed.Wait()
 		if err := e.ended(s); err != nil {
 			e.fail(s, err)
 			return
@@ -83,7 +83,7 @@ func (e *Engine) takePlace(s *sequence) bool {
 // leaveBatch frees a sequence's place for the next.
 func (e *Engine) leaveBatch(*sequence) {
 	e.admitted.Add(-1)
-	e.freed.fire()
+	e.freed.Fire()
 }
 
 // hand gives the sequence to the loop; false if it has ended meanwhile.

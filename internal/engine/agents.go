@@ -298,7 +298,7 @@ func (e *Engine) DeleteAgent(namespace Namespace, id AgentID) error {
 		return err
 	}
 	e.table.set(key, nil)
-	e.freed.fire()
+	e.freed.Fire()
 	return nil
 }
 
@@ -320,6 +320,6 @@ func (e *Engine) Evict(_ context.Context, namespace Namespace, id AgentID) error
 	}
 	e.table.set(key, nil)
 	e.pool.Forget(state.manifest.Keys)
-	e.freed.fire()
+	e.freed.Fire()
 	return nil
 }

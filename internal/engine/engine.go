@@ -18,6 +18,7 @@ import (
 	"mneme/internal/store"
 	"mneme/internal/team"
 	"mneme/internal/token"
+	"mneme/internal/waiting"
 )
 
 // Config is what an engine is made of and bounded by.
@@ -112,9 +113,9 @@ type Engine struct {
 	kvFingerprint string
 
 	table    agentTable
-	queue    *queue
+	queue    *waiting.Queue[*sequence]
 	ready    chan *sequence // admitted, for the loop
-	freed    event          // blocks may have been given back
+	freed    waiting.Event  // blocks may have been given back
 	pending  atomic.Int64   // turns accepted and not over
 	admitted atomic.Int64   // sequences with a place in the batch
 	draining atomic.Bool
@@ -158,10 +159,10 @@ func New(cfg Config) (*Engine, error) {
 		cfg: cfg, model: cfg.Model, tok: cfg.Tokenizer, pool: cfg.Pool, store: cfg.Store, runner: runner, team: team, log: cfg.Log,
 		kvFingerprint: cfg.Model.KVFingerprint(cfg.Pool.Spec().Format),
 		table:         agentTable{states: map[agentKey]*agentState{}},
-		queue:         newQueue(), ready: make(chan *sequence),
+		queue:         waiting.NewQueue[*sequence](), ready: make(chan *sequence),
 		frames: sync.Pool{New: func() any { return new([]byte) }},
 	}
-	e.table.turns.Left = func(agentKey) { e.freed.fire() }
+	e.table.turns.Left = func(agentKey) { e.freed.Fire() }
 	e.stop, e.halt = context.WithCancel(context.Background())
 	e.wg.Add(2)
 	go e.run()
@@ -177,26 +178,26 @@ func (e *Engine) Submit(ctx context.Context, r Request) (*Stream, error) {
 	if err := e.check(&r); err != nil {
 		return nil, err
 	}
-	waiting := e.pending.Add(1)
+	ahead := e.pending.Add(1)
 	var s *sequence
 	err := ErrQueueFull
 	switch {
 	case e.draining.Load(): // asked again: Drain counts what is pending
 		err = ErrDraining
-	case waiting <= int64(e.cfg.MaxQueue):
+	case ahead <= int64(e.cfg.MaxQueue):
 		s, err = e.accept(ctx, r)
 	}
 	if err != nil {
 		e.pending.Add(-1)
-		e.freed.fire()
+		e.freed.Fire()
 		return nil, err
 	}
-	e.queue.push(s, false)
+	e.queue.Push(s, false)
 	context.AfterFunc(s.ctx, func() { // a turn that waits ends at once
-		if e.queue.remove(s) {
+		if e.queue.Remove(s) {
 			e.fail(s, context.Cause(s.ctx))
 		}
-		e.freed.fire()
+		e.freed.Fire()
 	})
 	if e.stop.Err() != nil { // Close may have emptied the queue before
 		e.failQueued()
@@ -383,7 +384,7 @@ func (e *Engine) Ready() error {
 func (e *Engine) Drain(ctx context.Context) error {
 	e.draining.Store(true)
 	for {
-		over := e.freed.wait()
+		over := e.freed.Wait()
 		if e.pending.Load() == 0 {
 			return nil
 		}
@@ -413,7 +414,7 @@ func (e *Engine) Close() error {
 }
 
 func (e *Engine) failQueued() {
-	for _, s := range e.queue.drain() {
+	for _, s := range e.queue.Drain() {
 		e.fail(s, ErrDraining)
 	}
 }

@@ -95,7 +95,7 @@ func (e *Engine) fail(s *sequence, err error) {
 func (e *Engine) over(s *sequence) {
 	s.leave()
 	e.pending.Add(-1)
-	e.freed.fire()
+	e.freed.Fire()
 }
 
 // complete turns a finished sequence into its agent's next state. The batch
@@ -200,7 +200,7 @@ func (e *Engine) appendBlock(scope kv.Scope, keys []kv.Key, index int, tokens []
 		e.store.Append(store.Block{
 			Key: keys[index], Parent: parent, Group: g, Form: e.pool.FormOf(id), Tokens: append([]token.ID(nil), tokens...), SizeBytes: e.pool.SizeOf(id),
 			Copy: func(dst []byte) { e.pool.CopyOut(dst, id) },
-			Done: func() { e.pool.Free(id); e.freed.fire() },
+			Done: func() { e.pool.Free(id); e.freed.Fire() },
 		})
 	}
 }

@@ -211,12 +211,12 @@ func (e *Engine) stalled() {
 		s := e.running[n-1]
 		e.remove(s)
 		s.yield()
-		e.freed.fire()
+		e.freed.Fire()
 		e.counters.preempted.Add(1)
-		e.queue.push(s, true)
+		e.queue.Push(s, true)
 		return
 	}
-	freed := e.freed.wait()
+	freed := e.freed.Wait()
 	if s := e.running[0]; e.store.Room() && e.ensure(s, s.kv.Len()+1) {
 		return
 	}

@@ -92,10 +92,11 @@ func (r *rig) end() {
 	r.closeRooms()
 }
 
-// hold keeps the admitter from beginning until the returned function is called.
+// hold takes all places in the batch until the returned function is called.
 func (r *rig) hold() (free func()) {
-	r.freed.mu.Lock()
-	return r.freed.mu.Unlock
+	n := int64(r.cfg.MaxBatch)
+	r.admitted.Add(n)
+	return func() { r.admitted.Add(-n); r.freed.Fire() }
 }
 
 // Hot agents fill the pool; each has its next turn queued. None can be cooled,
@@ -269,7 +270,7 @@ func TestDeleteWakesNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !within(s, 2*time.Second) {
-		r.freed.fire()
+		r.freed.Fire()
 		t.Errorf("the pool is empty, the turn still waits; after a wake-up by hand it ends: %t", within(s, 5*time.Second))
 	}
 }
