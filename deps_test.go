@@ -27,33 +27,43 @@ const (
 // floors is the plan: a room imports lower floors only. A room inside another
 // (api/openai) lives on its parent's floor.
 var floors = map[string]int{
-	"cmd/mneme":             6,
-	"internal/cli":          5,
-	"internal/api":          4,
-	"internal/bench":        4,
-	"internal/engine":       3,
-	"internal/model":        2,
-	"internal/store":        2,
-	"internal/store/format": 2, // below its parent, which imports it
-	"internal/gguf":         1,
-	"internal/hub":          1,
-	"internal/kv":           1,
-	"internal/lineage":      1,
-	"internal/tensor":       1,
-	"internal/arena":        0,
-	"internal/chat":         0,
-	"internal/quant":        0,
-	"internal/sample":       0,
-	"internal/team":         0,
-	"internal/token":        0,
-	"internal/turnstile":    0,
-	"internal/waiting":      0,
-	"internal/vfs":          0,
+	"cmd/mneme":              6,
+	"internal/cli":           5,
+	"internal/api":           4,
+	"internal/bench":         4,
+	"internal/engine":        3,
+	"internal/model":         2,
+	"internal/store":         2,
+	"internal/engine/stream": 3,
+	"internal/schedule":      2,
+	"internal/store/format":  2, // below its parent, which imports it
+	"internal/gguf":          1,
+	"internal/hub":           1,
+	"internal/kv":            1,
+	"internal/lineage":       1,
+	"internal/tensor":        1,
+	"internal/arena":         0,
+	"internal/chat":          0,
+	"internal/quant":         0,
+	"internal/sample":        0,
+	"internal/team":          0,
+	"internal/token":         0,
+	"internal/turnstile":     0,
+	"internal/waiting":       0,
+	"internal/vfs":           0,
 }
 
 // beside lists the arrows between rooms of one floor, each with its reason.
 var beside = map[[2]string]string{
-	{"internal/sample", "internal/token"}: "a sampler chooses token ids",
+	{"internal/store/export", "internal/store/format"}:   "an export is frames and a manifest",
+	{"internal/store/frames", "internal/store/format"}:   "it writes and finds frames",
+	{"internal/store/frames", "internal/store/segments"}: "in segments",
+	{"internal/store/journal", "internal/store/format"}:  "an agent's file is records of its manifest",
+	{"internal/store/segments", "internal/store/format"}: "segments begin with a head and hold frames",
+	{"internal/store/verify", "internal/store/format"}:   "it reads everything that store writes",
+	{"internal/store/verify", "internal/store/journal"}:  "agents' files too",
+	{"internal/store/verify", "internal/store/segments"}: "and segments",
+	{"internal/sample", "internal/token"}:                "a sampler chooses token ids",
 }
 
 // inTests lists further arrows that only _test.go files have.

@@ -45,6 +45,7 @@ type agentTable struct {
 
 	mu     sync.Mutex
 	states map[agentKey]*agentState
+	pinned map[agentKey]bool
 	recent lineage.Recent
 }
 
@@ -142,7 +143,8 @@ func (t *agentTable) coolLocked(key agentKey) {
 
 // evictOne makes room by cooling one agent; false if none has blocks. Idle ones
 // come first, then those whose turn waits or runs (it holds what it uses
-// itself), last those that could not be stored; of each the one unused longest.
+// itself), then those that could not be stored, and pinned ones only when nothing
+// else is left, for a pin must not stop the server; of each the one unused longest.
 func (e *Engine) evictOne() bool {
 	t := &e.table
 	t.mu.Lock()
@@ -164,6 +166,9 @@ func (e *Engine) evictOne() bool {
 	if bestState == nil {
 		return false
 	}
+	if t.pinned[best] {
+		e.log.Warn("a pinned agent gives its blocks up: nothing else had room", "agent", best.id)
+	}
 	if !bestState.saved {
 		e.log.Warn("blocks dropped that could not be stored; they are computed again", "agent", best.id)
 	}
@@ -173,6 +178,8 @@ func (e *Engine) evictOne() bool {
 
 func (t *agentTable) evictRank(key agentKey, s *agentState) int {
 	switch {
+	case t.pinned[key]:
+		return 3
 	case !s.saved:
 		return 2
 	case t.turns.Busy(key):
@@ -196,12 +203,22 @@ func (e *Engine) Agents(namespace Namespace) []AgentInfo {
 		info.BytesDisk = byID[id].BytesDisk
 		byID[id] = info
 	}
+	for id, info := range byID {
+		info.Pinned = e.table.isPinned(agentKey{namespace, id})
+		byID[id] = info
+	}
 	out := make([]AgentInfo, 0, len(byID))
 	for _, info := range byID {
 		out = append(out, info)
 	}
 	slices.SortFunc(out, func(a, b AgentInfo) int { return cmp.Compare(a.ID, b.ID) })
 	return out
+}
+
+func (t *agentTable) isPinned(key agentKey) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.pinned[key]
 }
 
 // infos describes the loaded agents of a namespace that exist.
@@ -265,22 +282,12 @@ func (e *Engine) manifest(key agentKey) (store.Manifest, error) {
 // CreateAgent makes an agent at turn 0, durably.
 func (e *Engine) CreateAgent(namespace Namespace, id AgentID) (AgentInfo, error) {
 	key := agentKey{namespace, id}
-	leave, ok := e.table.turns.TryEnter(key)
-	if !ok {
-		return AgentInfo{}, ErrAgentBusy
+	leave, err := e.vacant(key)
+	if err != nil {
+		return AgentInfo{}, err
 	}
 	defer leave()
-	if _, err := e.existing(key); err == nil || errors.Is(err, ErrOtherModel) {
-		return AgentInfo{}, ErrAgentExists
-	} else if !errors.Is(err, ErrNoAgent) {
-		return AgentInfo{}, err
-	}
-	state := &agentState{manifest: e.newManifest(key), saved: true}
-	if err := e.store.Publish(context.Background(), state.manifest, nil); err != nil {
-		return AgentInfo{}, err
-	}
-	e.table.set(key, state)
-	return state.info(), nil
+	return e.install(context.Background(), key, e.newManifest(key), nil, nil)
 }
 
 // DeleteAgent forgets an agent, durably.

@@ -11,10 +11,12 @@ import (
 	"time"
 
 	"mneme/internal/chat"
+	"mneme/internal/engine/stream"
 	"mneme/internal/kv"
 	"mneme/internal/lineage"
 	"mneme/internal/model"
 	"mneme/internal/sample"
+	"mneme/internal/schedule"
 	"mneme/internal/store"
 	"mneme/internal/team"
 	"mneme/internal/token"
@@ -127,7 +129,7 @@ type Engine struct {
 
 	// The loop's own:
 	running    []*sequence
-	candidates []candidate
+	candidates []schedule.Candidate
 	chunks     []int // of running
 	spans      []model.Span
 	batch      []*sequence // of spans
@@ -158,7 +160,7 @@ func New(cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, model: cfg.Model, tok: cfg.Tokenizer, pool: cfg.Pool, store: cfg.Store, runner: runner, team: team, log: cfg.Log,
 		kvFingerprint: cfg.Model.KVFingerprint(cfg.Pool.Spec().Format),
-		table:         agentTable{states: map[agentKey]*agentState{}},
+		table:         agentTable{states: map[agentKey]*agentState{}, pinned: map[agentKey]bool{}},
 		queue:         waiting.NewQueue[*sequence](), ready: make(chan *sequence),
 		frames: sync.Pool{New: func() any { return new([]byte) }},
 	}
@@ -250,7 +252,7 @@ func (e *Engine) accept(ctx context.Context, r Request) (*sequence, error) {
 	}
 	var cancel context.CancelFunc
 	s.ctx, cancel = context.WithCancel(ctx)
-	s.stream = newStream(s.tokens[:s.prompt:s.prompt], cancel)
+	s.stream = stream.New(s.tokens[:s.prompt:s.prompt], cancel)
 	return s, nil
 }
 
@@ -272,7 +274,7 @@ func (e *Engine) prepare(s *sequence, own []lineage.Lineage) error {
 	}
 	s.tokens, s.ends, s.prompt, s.promptEnd = l.Tokens, l.Ends, n, l.Ends[n-1]
 	s.keys = s.scope.Chain(s.tokens, kv.BlockTokens)
-	s.sampler, s.stopper, s.text = sample.New(s.req.Sampling), sample.NewStopper(s.req.Stop), e.tok.NewStream()
+	s.sampler, s.speech = sample.New(s.req.Sampling), lineage.NewSpeech(e.tok, s.req.Stop, s.promptEnd)
 	return e.bound(s)
 }
 

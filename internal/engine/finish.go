@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"time"
-	"unicode/utf8"
 
 	"mneme/internal/kv"
 	"mneme/internal/lineage"
@@ -27,67 +26,23 @@ func (e *Engine) sample(s *sequence, logits []float32) (done bool, err error) {
 	}
 	e.counters.generated.Add(1)
 	s.tokens = append(s.tokens, choice.ID)
-	end := e.tok.IsEnd(choice.ID) && !s.req.IgnoreEOS
-	text := s.spell(e.tok, choice.ID, end)
-	out := Output{ID: choice.ID, Logprob: choice.Logprob, Top: choice.Top}
-	out.Text, done = s.release(text, end)
-	s.emitted += len(out.Text)
-	s.stream.push(out)
-	return done, nil
-}
-
-// spell gives the text a token completes, as callers see it, and notes where in
-// the text it ends. An end token is not seen, but the template will spell it.
-func (s *sequence) spell(tok *token.Tokenizer, id token.ID, end bool) (text string) {
-	width := 0
-	if end {
-		width = len(tok.Bytes(id))
-		if s.text.Holding() {
-			width += len(string(utf8.RuneError)) // what Flush will give
-		}
-	} else {
-		text = s.text.Push(id)
-		width = len(text)
-	}
-	s.ends = append(s.ends, s.ends[len(s.ends)-1]+width)
-	return text
-}
-
-// release gives the text a token sets free and says whether the turn ends.
-func (s *sequence) release(spelled string, end bool) (text string, done bool) {
-	if end {
-		s.finish = FinishStop
-		return s.flush(""), true
-	}
-	text, stopped := s.stopper.Push(spelled)
+	end, last := e.tok.IsEnd(choice.ID) && !s.req.IgnoreEOS, len(s.tokens) >= s.limit
+	text, at, stopped := s.speech.Say(choice.ID, end, last)
 	switch {
-	case stopped:
+	case end, stopped:
 		s.finish = FinishStop
-		return text, true
-	case len(s.tokens) >= s.limit:
+	case last:
 		s.finish = FinishLength
-		return s.flush(text), true
 	}
-	return text, false
-}
-
-// flush gives what half characters and possible stop strings kept back.
-func (s *sequence) flush(text string) string {
-	if s.text.Holding() && s.finish == FinishLength { // an end token has counted it
-		s.ends[len(s.ends)-1] += len(string(utf8.RuneError))
-	}
-	more, stopped := s.stopper.Push(s.text.Flush())
-	if stopped {
-		s.finish = FinishStop
-		return text + more
-	}
-	return text + more + s.stopper.Flush()
+	s.ends, s.emitted = append(s.ends, at), s.emitted+len(text)
+	s.stream.Push(Output{ID: choice.ID, Text: text, Logprob: choice.Logprob, Top: choice.Top})
+	return s.finish != "", nil
 }
 
 // fail ends a sequence without a turn: its agent stays as it was.
 func (e *Engine) fail(s *sequence, err error) {
 	e.counters.failed.Add(1)
-	s.stream.end(Completed{Usage: s.usage()}, err)
+	s.stream.End(Completed{Usage: s.usage()}, err)
 	e.over(s)
 }
 
@@ -119,7 +74,7 @@ func (e *Engine) settle(s *sequence, blocks *kv.AgentBlocks) {
 	}
 	e.counters.finished.Add(1)
 	e.over(s)
-	s.stream.end(result, nil)
+	s.stream.End(result, nil)
 }
 
 func (s *sequence) usage() Usage {
@@ -165,12 +120,13 @@ func (e *Engine) nextManifest(s *sequence, m store.Manifest, blocks *kv.AgentBlo
 	return m
 }
 
-// keptTurns are the turns whose visible text the new prompt still begins with; a
-// request that rolled the agent back leaves later ones out.
+// keptTurns are the turns whose tokens, or whose visible text, the new prompt
+// still begins with; a request that rolled the agent back leaves later ones out.
 func (e *Engine) keptTurns(m store.Manifest, prompt lineage.Lineage) []store.Turn {
-	common := lineage.CommonText(e.tok, lineage.Lineage{Tokens: m.Tokens, Ends: m.Ends}, prompt)
+	tokens := lineage.CommonPrefix(m.Tokens, prompt.Tokens)
+	text := lineage.CommonText(e.tok, lineage.Lineage{Tokens: m.Tokens, Ends: m.Ends}, prompt)
 	n := 0
-	for n < len(m.Turns) && m.Turns[n].TextEnd <= common {
+	for n < len(m.Turns) && (m.Turns[n].Tokens <= tokens || m.Turns[n].TextEnd <= text) {
 		n++
 	}
 	return append([]store.Turn(nil), m.Turns[:n]...)

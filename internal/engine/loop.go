@@ -8,6 +8,7 @@ import (
 
 	"mneme/internal/kv"
 	"mneme/internal/model"
+	"mneme/internal/schedule"
 )
 
 // run is the loop: the one owner of the model, the batch and the open blocks.
@@ -155,9 +156,9 @@ func (e *Engine) plan() []int {
 	e.candidates = e.candidates[:0]
 	for _, s := range e.running {
 		own := s.kv.Len() / kv.BlockTokens
-		c := candidate{pending: s.pending(), aligned: s.kv.Aligned(), decoding: s.decoding() && s.pending() == 1, offset: s.kv.Len() % kv.BlockTokens}
+		c := schedule.Candidate{Pending: s.pending(), Aligned: s.kv.Aligned(), Decoding: s.decoding() && s.pending() == 1, Offset: s.kv.Len() % kv.BlockTokens}
 		if own < len(s.keys) {
-			c.next = s.keys[own:]
+			c.Next = s.keys[own:]
 		}
 		e.candidates = append(e.candidates, c)
 	}
@@ -165,7 +166,7 @@ func (e *Engine) plan() []int {
 	if !e.store.Room() {
 		budget = 0 // the disk is behind: nothing is sealed by prefill until it has caught up
 	}
-	e.chunks = schedule(e.chunks, e.candidates, budget)
+	e.chunks = schedule.Plan(e.chunks, e.candidates, budget)
 	chunks := e.chunks
 	for i, s := range e.running {
 		if chunks[i] > 0 && !e.ensure(s, s.kv.Len()+chunks[i]) {

@@ -350,7 +350,8 @@ func TestDecodeAllocations(t *testing.T) {
 	s := r.submit(context.Background(), req)
 	waitFor(t, "1,300 tokens", func() bool { return steps.Load() > 1290 })
 	within(s, time.Second)
-	if n := float64(after.Mallocs-before.Mallocs) / 1000; n > 0.5 {
+	// The check build recounts the pool after every step, which allocates.
+	if n := float64(after.Mallocs-before.Mallocs) / 1000; n > 0.5 && !checked {
 		t.Errorf("%.1f allocations and %d bytes per decode step", n, (after.TotalAlloc-before.TotalAlloc)/1000)
 	}
 }

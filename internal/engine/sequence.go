@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"mneme/internal/kv"
+	"mneme/internal/lineage"
 	"mneme/internal/sample"
 	"mneme/internal/token"
 )
@@ -28,8 +29,7 @@ type sequence struct {
 	kv      *kv.Growing
 	own     *kv.AgentBlocks // the agent's table, while its blocks are taken over
 	sampler *sample.Sampler
-	stopper *sample.Stopper
-	text    *token.Stream
+	speech  *lineage.Speech
 
 	promptEnd int // length of the prompt's text
 	emitted   int // bytes of text delivered

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"mneme/internal/engine/stream"
 	"mneme/internal/kv"
 	"mneme/internal/sample"
 	"mneme/internal/token"
@@ -32,50 +33,22 @@ type Request struct {
 	IgnoreEOS bool
 }
 
-// FinishReason says why a turn ended.
-type FinishReason string
-
-const (
-	FinishStop   FinishReason = "stop"   // an end token or a stop string
-	FinishLength FinishReason = "length" // max_tokens or the context
+// What a turn gives, and how it came about; see package stream.
+type (
+	Stream       = stream.Stream
+	Output       = stream.Output
+	Usage        = stream.Usage
+	Completed    = stream.Completed
+	FinishReason = stream.FinishReason
+	Start        = stream.Start
 )
 
-// Output is one generated token with the text it released.
-// Text may be empty (half a character, a possible stop string) or hold what
-// earlier tokens kept back.
-type Output struct {
-	ID      token.ID
-	Text    string
-	Logprob float64              // when asked for
-	Top     []sample.Alternative // when asked for
-}
-
-// Usage is the ledger of one turn: all numbers in tokens.
-type Usage struct {
-	Prompt     int // all prompt tokens
-	Cached     int // of these, not computed for this request
-	Completion int // generated, the end token included
-}
-
-// Completed is a turn's end.
-type Completed struct {
-	Finish FinishReason
-	Usage  Usage
-	Turn   int // the agent's turn number; 0 without an agent
-	Start  Start
-	// TimeToFirst is from Submit to the first sampled token.
-	TimeToFirst time.Duration
-	// PublishErr is set when the turn was answered but could not be stored.
-	PublishErr error
-}
-
-// Start is how the first token of a turn came about.
-type Start string
-
 const (
-	StartUncached Start = "uncached"
-	StartHot      Start = "hot"
-	StartRestored Start = "restored"
+	FinishStop    = stream.FinishStop
+	FinishLength  = stream.FinishLength
+	StartUncached = stream.StartUncached
+	StartHot      = stream.StartHot
+	StartRestored = stream.StartRestored
 )
 
 // AgentInfo is what is known of an agent.
@@ -90,6 +63,7 @@ type AgentInfo struct {
 	BytesDisk  int64
 	BytesShare int64 // of the hot bytes, those that others hold too
 	Parent     AgentID
+	Pinned     bool
 	Created    time.Time
 	LastUsed   time.Time
 }

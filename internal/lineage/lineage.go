@@ -58,9 +58,9 @@ func Resolve(tok *token.Tokenizer, text string, seen []Lineage, limit int) (Line
 // OfTokens is the lineage of ids that came without a text.
 func OfTokens(tok *token.Tokenizer, ids []token.ID) Lineage {
 	l := Lineage{Tokens: append([]token.ID(nil), ids...), Ends: make([]int, len(ids))}
-	at := 0
+	at, stream := 0, tok.NewStream()
 	for i, id := range ids {
-		at += len(tok.Bytes(id))
+		at += len(stream.Push(id))
 		l.Ends[i] = at
 	}
 	return l

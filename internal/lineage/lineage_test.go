@@ -181,3 +181,40 @@ func TestRecent(t *testing.T) {
 		t.Error("namespaces mix")
 	}
 }
+
+// A turn's text: stop strings are held back and cut, half characters wait, what
+// is left comes out with the last token; ends follow what callers see.
+func TestSpeech(t *testing.T) {
+	tok := tokenizer(t, false)
+	say := func(stops []string, end, last bool, spelled ...string) (text string, ends []int, stopped bool) {
+		s := NewSpeech(tok, stops, 100)
+		for i, id := range of(t, tok, spelled...).Tokens {
+			final := i == len(spelled)-1
+			part, at, stop := s.Say(id, end && final, last && final)
+			text, ends, stopped = text+part, append(ends, at), stop
+		}
+		return text, ends, stopped
+	}
+	for _, c := range []struct {
+		name      string
+		stops     []string
+		end, last bool
+		spelled   []string
+		text      string
+		ends      []int
+		stopped   bool
+	}{
+		{"plain", nil, false, true, []string{"a", "the"}, "athe", []int{101, 104}, false},
+		{"end token", nil, true, false, []string{"a", "<e>"}, "a", []int{101, 104}, false},
+		{"stop string over tokens", []string{"bt"}, false, false, []string{"a", "b", "the"}, "a", []int{101, 102, 105}, true},
+		{"beginning of a stop string at the end", []string{"bt"}, false, true, []string{"a", "b"}, "ab", []int{101, 102}, false},
+		{"a character of two tokens", nil, false, true, []string{"\xc3", "\xa9"}, "é", []int{100, 102}, false},
+		{"half a character at the end", nil, false, true, []string{"a", "\xc3"}, "a\uFFFD", []int{101, 104}, false},
+		{"half a character before the end token", nil, true, false, []string{"\xc3", "<e>"}, "\uFFFD", []int{100, 106}, false},
+	} {
+		text, ends, stopped := say(c.stops, c.end, c.last, c.spelled...)
+		if text != c.text || !slices.Equal(ends, c.ends) || stopped != c.stopped {
+			t.Errorf("%s: %q %v %t, want %q %v %t", c.name, text, ends, stopped, c.text, c.ends, c.stopped)
+		}
+	}
+}

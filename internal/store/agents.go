@@ -10,25 +10,29 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"mneme/internal/store/format"
-	"mneme/internal/vfs"
-)
-
-const (
-	manifestName = "manifest"
-	keptName     = "manifest.prev"
-	goneSuffix   = ".gone" // ends the folder of a deleted agent until it is emptied
+	"mneme/internal/store/journal"
 )
 
 type agentID struct{ namespace, id string }
 
-// agent is what is remembered of a manifest; replaced, never changed.
+// agent is what is remembered of an agent's file; replaced, never changed.
 type agent struct {
-	header AgentHeader
-	intact bool // it was read from manifest, not from manifest.prev
+	card       format.Card
+	intact     bool      // the file can be read, if not to its end: worth keeping back
+	appendable bool      // it is durable and ends at card.End
+	body       *Manifest // nil: on disk
+	damaged    string    // why there is nothing to read
+	lost       string    // what of the file could not be read
+	torn       bool      // that may be a crash's doing
+
+	// After a publish that failed: turns that its file may turn out to be at. What
+	// they name counts as named until the next publish.
+	maybe []*format.Card
 }
+
+func (a *agent) name() agentID { return agentID{a.card.Namespace, a.card.ID} }
 
 // agentDir is the folder of an agent: the SHA-256 of its two names.
 func (s *Store) agentDir(id agentID) string {
@@ -47,18 +51,83 @@ func (s *Store) agent(id agentID) *agent {
 	return s.agents[id]
 }
 
+// setAgent replaces an agent; nil takes it off the list. What it names counts
+// before what it named is let go.
 func (s *Store) setAgent(id agentID, a *agent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.agents[id] = a
+	before := s.agents[id]
+	if a != nil {
+		s.agents[id] = a
+		s.nameLocked(a)
+	} else {
+		delete(s.agents, id)
+	}
+	if before != nil {
+		s.unnameLocked(before)
+	}
 }
 
-// List gives the header of every agent, by namespace and id.
+// nameLocked counts what an agent names, once the writer has begun to.
+func (s *Store) nameLocked(a *agent) {
+	if !s.naming {
+		return
+	}
+	s.frames.Name(a.card.Frames())
+	for _, c := range a.maybe {
+		s.frames.Name(c.Frames())
+	}
+}
+
+// unnameLocked takes that back.
+func (s *Store) unnameLocked(a *agent) {
+	if !s.naming {
+		return
+	}
+	s.frames.Unname(a.card.Frames())
+	for _, c := range a.maybe {
+		s.frames.Unname(c.Frames())
+	}
+}
+
+// unsure leaves an agent where it stands, or may stand: its file is replaced at
+// the next turn.
+func (s *Store) unsure(id agentID, maybe ...*format.Card) {
+	a := s.agent(id)
+	if a == nil {
+		return
+	}
+	other := *a
+	other.appendable, other.maybe = false, maybe
+	s.replaceAgent(id, a, &other)
+}
+
+func (s *Store) forgetBody(id agentID) {
+	if a := s.agent(id); a != nil {
+		other := *a
+		other.body = nil
+		s.replaceAgent(id, a, &other)
+	}
+}
+
+// replaceAgent sets what is known now unless something newer was published meanwhile.
+func (s *Store) replaceAgent(id agentID, before, now *agent) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.agents[id] == before {
+		s.agents[id] = now
+		s.nameLocked(now)
+		s.unnameLocked(before)
+	}
+}
+
+// List gives the header of every agent, by namespace and id; those that cannot
+// be read say why.
 func (s *Store) List() []AgentHeader {
 	s.mu.Lock()
 	headers := make([]AgentHeader, 0, len(s.agents))
 	for _, a := range s.agents {
-		headers = append(headers, a.header)
+		headers = append(headers, headerOf(&a.card, a.damaged))
 	}
 	s.mu.Unlock()
 	slices.SortFunc(headers, func(a, b AgentHeader) int {
@@ -73,12 +142,12 @@ func (s *Store) Header(namespace, id string) (AgentHeader, bool) {
 	if a == nil {
 		return AgentHeader{}, false
 	}
-	return a.header, true
+	return headerOf(&a.card, a.damaged), true
 }
 
-// Load reads an agent's manifest. When that is damaged the one kept back is
-// returned, the agent stands at that turn from now on, and it is logged and
-// counted. ErrNoAgent when there is none.
+// Load gives an agent's manifest. When the end of its file is damaged the agent
+// stands at the turn before from now on, and it is logged and counted. ErrNoAgent
+// when there is none, a *DamagedError when it cannot be read.
 func (s *Store) Load(namespace, id string) (Manifest, error) {
 	if err := s.enter(); err != nil {
 		return Manifest{}, err
@@ -89,205 +158,94 @@ func (s *Store) Load(namespace, id string) (Manifest, error) {
 	if before == nil {
 		return Manifest{}, fmt.Errorf("store: agent %q: %w", id, ErrNoAgent)
 	}
-	m, a, err := s.readAgent(s.agentDir(name))
+	m, err := s.bodyOf(before)
 	if err != nil {
 		return Manifest{}, fmt.Errorf("store: load agent %q: %w", id, err)
 	}
-	if a.intact != before.intact {
-		s.replaceAgent(name, before, a)
+	return clipped(m), nil
+}
+
+// bodyOf gives an agent's manifest, from memory or from its file. If that no
+// longer says what it said, the agent becomes what it says.
+func (s *Store) bodyOf(a *agent) (Manifest, error) {
+	switch {
+	case a.damaged != "":
+		return Manifest{}, &DamagedError{Where: s.agentDir(a.name()), Reason: a.damaged}
+	case a.body != nil:
+		return *a.body, nil
+	}
+	m, now, err := s.readAgent(s.agentDir(a.name()), a.card.End)
+	if now != nil && now.damaged != "" {
+		s.noteAgent(a, now.damaged)
+	}
+	if err != nil {
+		return m, err
+	}
+	if now.card.Mark != a.card.Mark {
+		s.sayLost(now)
+		now.appendable = false
+		s.replaceAgent(a.name(), a, now)
 	}
 	return m, nil
 }
 
-// replaceAgent sets what was read unless something newer was published meanwhile.
-func (s *Store) replaceAgent(id agentID, before, now *agent) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.agents[id] == before {
-		s.agents[id] = now
-	}
-}
-
-// readAgent reads the manifest in a folder, or the one kept back when it is
-// damaged or, after a crash, not there.
-func (s *Store) readAgent(dir string) (Manifest, *agent, error) {
-	m, a, err := s.readManifest(dir, manifestName)
+// readAgent reads the file in a folder, or the one kept back when it is damaged
+// or, after a crash, not there. ErrNoAgent when there is neither. With a
+// *DamagedError the agent is given as far as it is known.
+func (s *Store) readAgent(dir string, limitBytes int64) (Manifest, *agent, error) {
+	found, err := journal.Read(s.o.FS, dir, limitBytes)
 	var damaged *DamagedError
-	isDamaged := errors.As(err, &damaged)
-	if !isDamaged && !errors.Is(err, fs.ErrNotExist) {
-		return m, a, err
-	}
-	if isDamaged {
-		s.count(func(st *Stats) { st.DamagedManifests++ })
-	}
-	kept, a, keptErr := s.readManifest(dir, keptName)
 	switch {
-	case keptErr == nil:
-		s.o.Log.Warn("store: using the manifest kept back", "agent", kept.ID, "turns", len(kept.Turns), "because", err)
-		return kept, a, nil
-	case isDamaged:
-		return Manifest{}, nil, err
-	case errors.Is(keptErr, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist):
 		return Manifest{}, nil, ErrNoAgent
-	}
-	return Manifest{}, nil, keptErr
-}
-
-func (s *Store) readManifest(dir, name string) (Manifest, *agent, error) {
-	path := filepath.Join(dir, name)
-	data, err := vfs.ReadFile(s.o.FS, path)
-	if err != nil {
-		return Manifest{}, nil, err
-	}
-	m, err := format.DecodeManifest(data, path)
-	if err != nil {
-		return Manifest{}, nil, err
-	}
-	if s.agentDir(agentID{m.Namespace, m.ID}) != dir {
-		return Manifest{}, nil, &DamagedError{Where: path, Reason: fmt.Sprintf("it is of agent %q, which belongs elsewhere", m.ID)}
-	}
-	return m, &agent{headerOf(&m, s.diskBytes(&m, len(data))), name == manifestName}, nil
-}
-
-// diskBytes is the size of a manifest and of the frames it names.
-func (s *Store) diskBytes(m *Manifest, manifestBytes int) int64 {
-	total := int64(manifestBytes)
-	for _, t := range m.Tail {
-		total += tailShape(t).FrameBytes()
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for id := range blocksOf(m) {
-		if at, ok := s.index[id]; ok {
-			total += at.FrameBytes()
-		}
-	}
-	return total
-}
-
-// loadAgents reads every manifest. After an unclean end the folders are synced
-// first: what is read must not be lost later.
-func (s *Store) loadAgents(clean bool) error {
-	if !clean {
-		if err := s.o.FS.SyncDir(s.agentsDir); err != nil {
-			return fmt.Errorf("sync agents: %w", err)
-		}
-	}
-	infos, err := s.o.FS.ReadDir(s.agentsDir)
-	if err != nil {
-		return fmt.Errorf("list agents: %w", err)
-	}
-	for _, info := range infos {
-		dir := filepath.Join(s.agentsDir, info.Name)
-		switch {
-		case !info.Dir:
-		case strings.HasSuffix(info.Name, goneSuffix):
-			err = vfs.RemoveTree(s.o.FS, dir)
-		default:
-			err = s.loadAgent(dir, clean)
-		}
-		if err != nil {
-			return fmt.Errorf("agent folder %s: %w", info.Name, err)
-		}
-	}
-	return nil
-}
-
-// loadAgent takes one agent into the list. One whose manifests are both damaged
-// is left out, and its folder left alone.
-func (s *Store) loadAgent(dir string, clean bool) error {
-	if !clean {
-		if err := s.o.FS.SyncDir(dir); err != nil {
-			return err
-		}
-	}
-	m, a, err := s.readAgent(dir)
-	var damaged *DamagedError
-	switch {
-	case errors.Is(err, ErrNoAgent): // a first publish that did not finish
-		return vfs.RemoveTree(s.o.FS, dir)
 	case errors.As(err, &damaged):
-		s.o.Log.Error("store: agent cannot be read", "err", err)
-		return nil
+		return Manifest{}, &agent{card: format.Card{Namespace: found.Namespace, ID: found.ID}, damaged: damaged.Error()}, err
 	case err != nil:
-		return err
+		return Manifest{}, nil, err
 	}
-	s.setAgent(agentID{m.Namespace, m.ID}, a)
-	return nil
+	m := found.Manifest
+	if s.agentDir(agentID{m.Namespace, m.ID}) != dir {
+		return Manifest{}, nil, &DamagedError{Where: dir, Reason: fmt.Sprintf("it is of agent %q, which belongs elsewhere", m.ID)}
+	}
+	a := &agent{
+		card:   format.CardOf(&m, s.stillStored(found.Former, m.Keys), found.Mark),
+		intact: !found.Kept, appendable: found.Lost == "", lost: found.Lost, torn: found.Torn,
+	}
+	a.card.DiskBytes = s.diskBytes(&a.card)
+	return m, a, nil
 }
+
+// sayLost says that an agent's file is not what was written. What a crash can
+// have torn was never answered for.
+func (s *Store) sayLost(a *agent) {
+	log, about := s.o.Log, []any{"agent", a.card.ID, "turns", a.card.Turns, "because", a.lost}
+	switch {
+	case a.lost == "":
+	case a.torn && !s.clean:
+		log.Info("store: an agent's last turn was cut short", about...)
+	default:
+		log.Warn("store: an agent has lost turns", about...)
+		s.noteAgent(a, a.lost)
+	}
+}
+
+func (s *Store) noteAgent(a *agent, reason string) {
+	s.count(func(st *Stats) { st.DamagedManifests++ })
+	s.frames.Note(Damage{Where: s.agentDir(a.name()), Reason: reason, Namespace: a.card.Namespace, ID: a.card.ID})
+}
+
+// diskBytes is the size of an agent's file and of the frames it names.
+func (s *Store) diskBytes(c *format.Card) int64 { return c.End + s.frames.BytesOf(c.Frames()) }
 
 // reload makes the list say what is on disk after a publish failed half way.
 func (s *Store) reload(id agentID) {
-	_, a, err := s.readAgent(s.agentDir(id))
+	_, a, err := s.readAgent(s.agentDir(id), 0)
 	switch {
-	case err == nil:
+	case a != nil && a.name() == id:
 		s.setAgent(id, a)
 	case errors.Is(err, ErrNoAgent):
-		s.forgetAgent(id)
+		s.setAgent(id, nil)
 	default:
 		s.o.Log.Error("store: agent cannot be read", "agent", id.id, "err", err)
 	}
-}
-
-func (s *Store) forgetAgent(id agentID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.agents, id)
-}
-
-// removal is a delete on its way through the writer.
-type removal struct {
-	id   agentID
-	done chan error
-}
-
-// Delete removes an agent, durably when it returns nil. Its frames stay: others
-// may share them. ErrNoAgent when there is none.
-func (s *Store) Delete(namespace, id string) error {
-	r := &removal{agentID{namespace, id}, make(chan error, 1)}
-	err := s.enqueue(r)
-	if err == nil {
-		err = <-r.done
-	}
-	if err != nil {
-		return fmt.Errorf("store: delete agent %q: %w", id, err)
-	}
-	return nil
-}
-
-func (r *removal) run(w *writer) {
-	err := w.s.remove(r.id)
-	w.s.count(func(st *Stats) {
-		switch {
-		case err == nil:
-			st.Deleted++
-		case !errors.Is(err, ErrNoAgent):
-			st.Errors++
-		}
-	})
-	r.done <- err
-}
-
-// remove takes the whole folder away in one rename, so that no crash leaves the
-// manifest kept back without the newer one, and empties it afterwards.
-func (s *Store) remove(id agentID) error {
-	if s.agent(id) == nil {
-		return ErrNoAgent
-	}
-	dir := s.agentDir(id)
-	gone := dir + goneSuffix
-	if err := vfs.RemoveTree(s.o.FS, gone); err != nil {
-		return err
-	}
-	if err := s.o.FS.Rename(dir, gone); err != nil {
-		return err
-	}
-	s.forgetAgent(id)
-	if err := s.o.FS.SyncDir(s.agentsDir); err != nil {
-		return err
-	}
-	if err := vfs.RemoveTree(s.o.FS, gone); err != nil {
-		s.o.Log.Warn("store: empty the folder of a deleted agent", "folder", gone, "err", err)
-	}
-	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"mneme/internal/store/format"
+	"mneme/internal/store/journal"
+	"mneme/internal/store/segments"
 	"mneme/internal/vfs"
 )
 
@@ -140,7 +142,7 @@ func TestSegmentShrinksOrVanishesWhileOpen(t *testing.T) {
 	must(t, err)
 	m := newActor("ada").say(2 * blockTokens)
 	must(t, publish(s, m))
-	seg := segmentPath(s.kvDir, 1)
+	seg := segments.Folder{Dir: filepath.Join(o.Dir, "kv", fingerprint)}.Path(1)
 	must(t, os.Truncate(seg, 100))
 	var damaged *DamagedError
 	if err := readBack(s, blocks(m, nil)[0]); !errors.As(err, &damaged) {
@@ -154,7 +156,7 @@ func TestSegmentShrinksOrVanishesWhileOpen(t *testing.T) {
 	must(t, s.Close())
 	s, err = Open(o)
 	must(t, err)
-	must(t, os.Remove(segmentPath(s.kvDir, 2)))
+	must(t, os.Remove(segments.Folder{Dir: filepath.Join(o.Dir, "kv", fingerprint)}.Path(2)))
 	if err := readBack(s, blocks(m, nil)[0]); !errors.As(err, &damaged) {
 		t.Errorf("vanished: %v", err)
 	}
@@ -195,61 +197,123 @@ func TestDamagedSegmentHeadCostsNothing(t *testing.T) {
 	}
 }
 
-func manifestPath(ns, id, name string) string {
+const cataloguePath = "/data/agents/" + catalogueName
+
+func journalPath(ns, id, name string) string {
 	s := Store{agentsDir: "/data/agents"}
 	return filepath.Join(s.agentDir(agentID{ns, id}), name)
 }
 
-// A damaged manifest, flipped or cut at any byte, falls back to the turn before,
-// at start as under way, and says so; the next publish puts things right.
-func TestDamagedManifestFallsBack(t *testing.T) {
-	path := manifestPath("default", "ada", manifestName)
-	build := func() (*vfs.Crashable, *actor) {
-		fsys, ada := vfs.NewCrashable(), newActor("ada")
-		s := open(t, fsys)
-		must(t, publish(s, ada.say(6)))
-		must(t, publish(s, ada.say(3)))
-		must(t, s.Close())
-		return fsys, ada
+// threeTurns is a closed store whose one agent has a snapshot and two turn
+// records in its file; marks are where these end.
+func threeTurns(t *testing.T) (fsys *vfs.Crashable, ada *actor, marks [3]int64) {
+	t.Helper()
+	fsys, ada = vfs.NewCrashable(), newActor("ada")
+	s := open(t, fsys)
+	for i, n := range []int{6, 3, 4} {
+		must(t, publish(s, ada.say(n)))
+		marks[i] = s.agent(agentID{"default", "ada"}).card.End
 	}
-	fsys, _ := build()
-	good, err := vfs.ReadFile(fsys, path)
-	must(t, err)
-	for at := range good {
-		for _, edit := range []func([]byte) []byte{flip(at), func(b []byte) []byte { return b[:at] }} {
-			fsys, ada := build()
+	must(t, s.Close())
+	must(t, fsys.Remove(cataloguePath))
+	return fsys, ada, marks
+}
+
+// An agent's file, flipped or cut at any byte, gives the turn before the damage
+// and says so; the next publish puts things right. Of a damaged snapshot nothing
+// is left, and the agent says why.
+func TestDamagedJournalFallsBack(t *testing.T) {
+	path := journalPath("default", "ada", journal.Name)
+	_, _, marks := threeTurns(t)
+	for at := range marks[2] {
+		want := 0
+		for want < 2 && at >= marks[want] {
+			want++
+		}
+		for _, edit := range []func([]byte) []byte{flip(int(at)), func(b []byte) []byte { return b[:at] }} {
+			fsys, ada, _ := threeTurns(t)
 			change(t, fsys, path, edit)
 			s := open(t, fsys)
-			turn, err := verify(s, ada)
+			if want == 0 {
+				var damaged *DamagedError
+				if _, err := s.Load("default", "ada"); !errors.As(err, &damaged) && !errors.Is(err, ErrNoAgent) {
+					t.Errorf("byte %d: load says %v", at, err)
+				}
+				if len(s.Damaged()) != 1 || len(s.List()) == 1 && s.List()[0].Damaged == "" {
+					t.Errorf("byte %d: damaged %v, listed %v", at, s.Damaged(), s.List())
+				}
+				must(t, s.Close())
+				continue
+			}
+			turn, err := fallen(s, ada)
 			must(t, err)
-			if got := fmt.Sprint(turn, s.List()[0].Turns, s.Stats().DamagedManifests > 0); got != "1 1 true" {
-				t.Errorf("byte %d: turn, listed, counted = %s", at, got)
+			wasCut := at == marks[want-1] && s.agent(agentID{"default", "ada"}).appendable // cut between two records
+			if turn != want || s.List()[0].Turns != want || s.Stats().DamagedManifests == 0 && !wasCut {
+				t.Errorf("byte %d: turn %d, listed %+v, want turn %d", at, turn, s.List()[0], want)
 			}
 			must(t, publish(s, ada.say(2)))
-			turn, err = verify(s, ada)
-			must(t, err)
-			if turn != 3 {
-				t.Errorf("byte %d: next turn is %d", at, turn)
-			}
 			must(t, s.Check())
+			must(t, s.Close())
+			s = open(t, fsys)
+			if turn, err = standsAt(s, ada); err != nil || turn != 4 {
+				t.Errorf("byte %d: next turn is %d, %v", at, turn, err)
+			}
 			must(t, s.Close())
 		}
 	}
 }
 
-func TestManifestDamagedUnderWay(t *testing.T) {
+// grow publishes turns until an agent's file was written anew once.
+func grow(t *testing.T, s *Store, a *actor) {
+	t.Helper()
+	for s.agent(agentID{"default", a.id}).card.SnapshotBytes < compactBytes/2 {
+		m := a.say(blockTokens * 64)
+		must(t, publish(s, m))
+		must(t, s.Collect(t.Context()))
+	}
+}
+
+// With a file kept back a damaged snapshot costs turns, not the agent.
+func TestDamagedSnapshotFallsBackToTheFileKeptBack(t *testing.T) {
 	fsys, ada := vfs.NewCrashable(), newActor("ada")
 	s := open(t, fsys)
 	must(t, publish(s, ada.say(6)))
+	grow(t, s, ada)
+	turns := len(ada.turns)
+	must(t, publish(s, ada.say(6)))
+	must(t, s.Close())
+	must(t, fsys.Remove(cataloguePath))
+	change(t, fsys, journalPath("default", "ada", journal.Name), flip(200))
+	s = open(t, fsys)
+	turn, err := fallen(s, ada)
+	must(t, err)
+	if turn != turns || len(s.Damaged()) != 1 || s.Damaged()[0].ID != "ada" {
+		t.Errorf("turn %d, want %d; damaged %v", turn, turns, s.Damaged())
+	}
 	must(t, publish(s, ada.say(3)))
-	change(t, fsys, manifestPath("default", "ada", manifestName), flip(40))
+	must(t, s.Check())
+	must(t, s.Close())
+	change(t, fsys, journalPath("default", "ada", journal.Kept), flip(200))
+	must(t, fsys.Remove(cataloguePath))
+	s = open(t, fsys)
+	if turn, err = standsAt(s, ada); err != nil || turn != len(ada.turns) {
+		t.Errorf("turn %d of %d, %v", turn, len(ada.turns), err)
+	}
+	must(t, s.Close())
+}
+
+// Damage that comes while the store runs is found when the file is read.
+func TestJournalDamagedUnderWay(t *testing.T) {
+	fsys, ada, marks := threeTurns(t)
+	s := open(t, fsys)
+	change(t, fsys, journalPath("default", "ada", journal.Name), flip(int(marks[1])+20))
 	if err := s.Check(); err == nil {
 		t.Error("Check finds nothing")
 	}
-	turn, err := verify(s, ada)
+	turn, err := fallen(s, ada)
 	must(t, err)
 	h, ok := s.Header("default", "ada")
-	if got := fmt.Sprint(turn, h.Turns, ok, s.Stats().DamagedManifests); got != "1 1 true 1" {
+	if got := fmt.Sprint(turn, h.Turns, ok, s.Stats().DamagedManifests); got != "2 2 true 1" {
 		t.Errorf("turn, header, counted = %s", got)
 	}
 	must(t, publish(s, ada.say(1)))
@@ -257,23 +321,31 @@ func TestManifestDamagedUnderWay(t *testing.T) {
 	must(t, s.Close())
 }
 
-// With both manifests damaged the agent is not listed, and can be begun anew.
-func TestBothManifestsDamaged(t *testing.T) {
-	fsys, ada := vfs.NewCrashable(), newActor("ada")
+// An agent that cannot be read is listed with the reason, survives restarts as
+// that, can be begun anew, and can be deleted.
+func TestDamagedAgentIsListed(t *testing.T) {
+	fsys, ada, _ := threeTurns(t)
+	change(t, fsys, journalPath("default", "ada", journal.Name), flip(60))
+	for range 2 {
+		s := open(t, fsys)
+		var damaged *DamagedError
+		if _, err := s.Load("default", "ada"); !errors.As(err, &damaged) || len(s.List()) != 1 || s.List()[0].Damaged == "" {
+			t.Errorf("load: %v, list %v", err, s.List())
+		}
+		must(t, s.Close())
+	}
 	s := open(t, fsys)
-	must(t, publish(s, ada.say(6)))
-	must(t, publish(s, ada.say(3)))
-	must(t, s.Close())
-	for _, name := range []string{manifestName, keptName} {
-		change(t, fsys, manifestPath("default", "ada", name), flip(40))
-	}
-	s = open(t, fsys)
-	if _, err := s.Load("default", "ada"); !errors.Is(err, ErrNoAgent) || len(s.List()) != 0 {
-		t.Errorf("load: %v, list %v", err, s.List())
-	}
 	must(t, publish(s, ada.say(1)))
-	if turn, err := verify(s, ada); err != nil || turn != 3 {
-		t.Errorf("turn %d, %v", turn, err)
+	if turn, err := standsAt(s, ada); err != nil || turn != 4 || s.List()[0].Damaged != "" {
+		t.Errorf("turn %d, %v, list %v", turn, err, s.List())
+	}
+	must(t, s.Close())
+	must(t, fsys.Remove(cataloguePath))
+	change(t, fsys, journalPath("default", "ada", journal.Name), flip(60))
+	s = open(t, fsys)
+	must(t, s.Delete("default", "ada"))
+	if len(s.List()) != 0 || s.Stats().Blocks != 0 {
+		t.Errorf("left %v, %d blocks", s.List(), s.Stats().Blocks)
 	}
 	must(t, s.Close())
 }
@@ -290,7 +362,12 @@ func TestOtherVersions(t *testing.T) {
 		path string
 		edit func([]byte) []byte
 	}{
-		{manifestPath("default", "ada", manifestName), resum},
+		{journalPath("default", "ada", journal.Name), func(b []byte) []byte {
+			head := b[:20+le.Uint32(b[16:])]
+			le.PutUint32(b[8:], 7)
+			le.PutUint32(b[12:], crc32.Update(crc32.Checksum(head[:12], castagnoli), castagnoli, head[16:]))
+			return b
+		}},
 		{firstSegment, func(b []byte) []byte {
 			le.PutUint32(b[8:], 7)
 			le.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
@@ -300,6 +377,7 @@ func TestOtherVersions(t *testing.T) {
 		fsys, _, _ := twoBlocks(t)
 		change(t, fsys, c.path, c.edit)
 		must(t, fsys.Remove(firstIndex))
+		must(t, fsys.Remove(cataloguePath))
 		_, err := Open(options(fsys))
 		var version *VersionError
 		if !errors.As(err, &version) || !strings.Contains(err.Error(), "has format version 7, this program reads version 1") {

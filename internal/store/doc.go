@@ -1,23 +1,23 @@
-// Package store keeps agents on disk: the sealed blocks of their KV in append-only
-// segments, shared by key, and one manifest per agent with its lineage and turns.
-// It knows file names, what is durable and in which order things become so, and
-// what a damaged file costs. The bytes of each file are left to its room format,
-// what a payload means to kv and tensor, when to write or read to engine.
+// Package store keeps agents on disk: the sealed blocks of their KV, shared by
+// key, and one file per agent with its lineage and turns. It knows what a turn
+// needs to be durable, in which order that happens, what a damaged file costs and
+// what deleting has to reach. Frames are left to its room frames, an agent's file
+// to journal, the bytes of each to format, exports and offline checks to export
+// and verify; what a payload means to kv and tensor, when to write or read to engine.
 //
 // What stays true:
-//   - A manifest is put in place only after every frame it names has been synced.
-//   - At every instant each published agent has a whole manifest on disk, of its
-//     last published turn or a later one. The one before is kept back.
+//   - A turn is written down only after every frame it names has been synced.
+//   - At every instant each published agent is whole on disk at its last published
+//     turn or a later one.
 //   - A frame is checked (checksum, key, group, length, tokens) before it is used;
 //     one that fails is forgotten, and its block may be appended anew.
-//   - A failed write costs the segment's tail, never the process: the next frame
-//     starts a new segment.
+//   - What an agent names is never dropped; what only a deleted agent named is
+//     erased before Delete returns.
 //
 // Goroutines: one writer, started by Open and ended by Close, makes every change
-// on disk. It alone appends to the open segment and replaces manifests. Readers
-// use pread on files that are never changed below the end they know of.
+// on disk, collecting included. Readers use pread on frames that are found.
 //
-// Locks: there is one, Store.mu, above everything in memory that writer and
-// readers share. No other lock is taken under it, no callback (Block.Copy,
-// Block.Done) is called under it, and no lock is held over I/O.
+// Locks: Store.mu stands above the queue and the list of agents; frames has one of
+// its own, taken under Store.mu or alone, never the other way round. No callback
+// (Block.Copy, Block.Done) is called under either, and none is held over I/O.
 package store

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"mneme/internal/store/format"
+	"mneme/internal/store/frames"
 )
 
 var (
@@ -12,11 +13,14 @@ var (
 	// the error names it.
 	ErrLocked = errors.New("data folder is in use")
 	// ErrMissing is returned for a block or tail that is not stored.
-	ErrMissing = errors.New("not stored")
+	ErrMissing = frames.ErrMissing
 	// ErrNoAgent is returned for an agent that was never published, or deleted.
 	ErrNoAgent = errors.New("no such agent")
 	// ErrClosed is returned once Close has begun.
 	ErrClosed = errors.New("store is closed")
+	// ErrNoSpace is why something was not written: less than Options.MinFreeBytes
+	// would have been left. The error gives the numbers.
+	ErrNoSpace = frames.ErrNoSpace
 )
 
 // LockedError says who has the data folder; errors.Is ErrLocked.
@@ -29,12 +33,16 @@ func (e *LockedError) Error() string {
 // Unwrap is ErrLocked.
 func (e *LockedError) Unwrap() error { return ErrLocked }
 
-func ofBlock(id format.BlockID, err error) error {
-	return fmt.Errorf("block %s of group %d: %w", id.Key, id.Group, err)
-}
-
 // What reading a file can say of it.
 type (
 	DamagedError = format.DamagedError
 	VersionError = format.VersionError
 )
+
+// Damage is a block or tail that was forgotten, or an agent that cannot be read
+// or has lost turns.
+type Damage = frames.Damage
+
+func ofBlock(id format.BlockID, err error) error {
+	return fmt.Errorf("block %s of group %d: %w", id.Key, id.Group, err)
+}

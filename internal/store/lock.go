@@ -26,7 +26,7 @@ const (
 // lock file. clean tells that the last holder ended with Close, or that there
 // was none: then nothing in the folder waits to be synced.
 func (s *Store) takeLock() (clean bool, err error) {
-	path := filepath.Join(s.o.Dir, lockName)
+	path := lockPath(s.o.Dir)
 	lock, err := s.o.FS.Lock(path)
 	if errors.Is(err, vfs.ErrLocked) {
 		return false, &LockedError{Dir: s.o.Dir, Holder: s.holder(path)}
@@ -45,6 +45,8 @@ func (s *Store) takeLock() (clean bool, err error) {
 	}
 	return len(before) == 0 || string(before) == cleanMark, nil
 }
+
+func lockPath(dir string) string { return filepath.Join(dir, lockName) }
 
 func (s *Store) holder(path string) string {
 	text, err := vfs.ReadFile(s.o.FS, path)
@@ -69,7 +71,7 @@ func (s *Store) writeLock(path, text string) error {
 // markClean says in the lock file that nothing is left to do. If that fails the
 // next Open syncs more than it needs to.
 func (s *Store) markClean() {
-	if err := s.writeLock(filepath.Join(s.o.Dir, lockName), cleanMark); err != nil {
+	if err := s.writeLock(lockPath(s.o.Dir), cleanMark); err != nil {
 		s.o.Log.Warn("store: mark data folder as closed", "err", err)
 	}
 }

@@ -1,7 +1,7 @@
 package store
 
 import (
-	"iter"
+	"slices"
 	"time"
 
 	"mneme/internal/store/format"
@@ -14,37 +14,28 @@ type (
 	TailRef  = format.TailRef
 )
 
-// AgentHeader is what is known of every agent without reading its manifest.
+// AgentHeader is what is known of every agent without reading its file.
 type AgentHeader struct {
 	Namespace, ID, Model, Parent    string
 	ModelFingerprint, KVFingerprint string
 	Tokens, KVTokens, Turns         int
 	Created, LastUsed               time.Time
-	DiskBytes                       int64 // its manifest and the frames it names; shared ones count for each agent
+	DiskBytes                       int64  // its file and the frames it names; shared ones count for each agent
+	Damaged                         string // why it cannot be read; empty for all others
 }
 
-func headerOf(m *Manifest, diskBytes int64) AgentHeader {
+func headerOf(c *format.Card, damaged string) AgentHeader {
 	return AgentHeader{
-		Namespace: m.Namespace, ID: m.ID, Model: m.Model, Parent: m.Parent,
-		ModelFingerprint: m.ModelFingerprint, KVFingerprint: m.KVFingerprint,
-		Tokens: len(m.Tokens), KVTokens: m.KVTokens, Turns: len(m.Turns),
-		Created: m.Created, LastUsed: m.LastUsed, DiskBytes: diskBytes,
+		Namespace: c.Namespace, ID: c.ID, Model: c.Model, Parent: c.Parent,
+		ModelFingerprint: c.ModelFingerprint, KVFingerprint: c.KVFingerprint,
+		Tokens: c.Tokens, KVTokens: c.KVTokens, Turns: c.Turns,
+		Created: c.Created, LastUsed: c.LastUsed, DiskBytes: c.DiskBytes, Damaged: damaged,
 	}
 }
 
-// blocksOf gives every block that a manifest names, group by group.
-func blocksOf(m *Manifest) iter.Seq[format.BlockID] {
-	return func(yield func(format.BlockID) bool) {
-		for group := range max(1, m.Groups) {
-			for _, key := range m.Keys {
-				if !yield(format.BlockID{Key: key, Group: group}) {
-					return
-				}
-			}
-		}
-	}
-}
-
-func tailShape(t TailRef) format.Shape {
-	return format.Shape{Tokens: t.Tokens, PayloadBytes: t.Bytes}
+// clipped shares m's lists so that nobody who appends to them changes them.
+func clipped(m Manifest) Manifest {
+	m.Tokens, m.Ends, m.Turns = slices.Clip(m.Tokens), slices.Clip(m.Ends), slices.Clip(m.Turns)
+	m.Keys, m.Tail = slices.Clip(m.Keys), slices.Clip(m.Tail)
+	return m
 }

@@ -20,6 +20,8 @@ type world struct {
 	published map[string]int  // turn of each agent that is there
 	durable   map[kv.Key]bool // blocks that some publish named
 	seen      map[kv.Key]bool // blocks appended and not known lost
+	owner     map[kv.Key]string
+	erased    map[kv.Key]bool // with their agent, and not appended since
 	seed      uint64
 }
 
@@ -33,6 +35,8 @@ func (w *world) actor(t *rapid.T) *actor {
 
 func (w *world) saw(m Manifest, sets ...map[kv.Key]bool) {
 	for _, key := range m.Keys {
+		w.owner[key] = m.ID
+		delete(w.erased, key)
 		for _, set := range sets {
 			set[key] = true
 		}
@@ -74,6 +78,25 @@ func (w *world) delete(t *rapid.T) {
 		t.Fatalf("delete of %s at turn %d: %v", a.id, w.published[a.id], err)
 	}
 	delete(w.published, a.id)
+	if err == nil {
+		w.forget(a)
+	}
+}
+
+// forget leaves only blocks that an agent names: those of the deleted one are
+// gone, others without a name may be.
+func (w *world) forget(a *actor) {
+	named := map[kv.Key]bool{}
+	for id, turn := range w.published {
+		w.saw(w.actors[id].turns[turn-1], named)
+	}
+	for key := range w.seen {
+		if !named[key] {
+			delete(w.seen, key)
+			delete(w.durable, key)
+			w.erased[key] = w.owner[key] == a.id
+		}
+	}
 }
 
 func (w *world) reopen(t *rapid.T) {
@@ -112,7 +135,7 @@ func (w *world) check(t *rapid.T) {
 		t.Fatalf("agents %v, want %v", got, want)
 	}
 	for id, a := range w.actors {
-		turn, err := verify(w.s, a)
+		turn, err := standsAt(w.s, a)
 		if err != nil || turn != w.published[id] {
 			t.Fatalf("agent %s: turn %d, want %d: %v", id, turn, w.published[id], err)
 		}
@@ -120,6 +143,11 @@ func (w *world) check(t *rapid.T) {
 	for key := range w.seen {
 		if !w.s.Has(key, 0) {
 			t.Fatalf("block %s is gone", key)
+		}
+	}
+	for key, gone := range w.erased {
+		if gone && w.s.Has(key, 0) {
+			t.Fatalf("block %s is still there", key)
 		}
 	}
 	if err := w.s.Check(); err != nil {
@@ -133,7 +161,7 @@ func TestStoreIsAMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &world{
 			fsys: vfs.NewCrashable(), actors: map[string]*actor{}, published: map[string]int{},
-			durable: map[kv.Key]bool{}, seen: map[kv.Key]bool{},
+			durable: map[kv.Key]bool{}, seen: map[kv.Key]bool{}, owner: map[kv.Key]string{}, erased: map[kv.Key]bool{},
 		}
 		w.s = open2(t, w.fsys)
 		defer func() { _ = w.s.Close() }()

@@ -3,14 +3,12 @@ package store
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"sync/atomic"
 
-	"mneme/internal/kv"
 	"mneme/internal/quant"
 	"mneme/internal/store/format"
+	"mneme/internal/store/frames"
 	"mneme/internal/token"
-	"mneme/internal/vfs"
 )
 
 // TailBlock is an agent's unfinished block of one layer group at the end of a turn.
@@ -31,8 +29,9 @@ type commit struct {
 	done     chan error // of 1: the result
 
 	// the writer's
-	err error
-	at  []location // of the tail frames
+	err  error
+	at   []frames.Place // of the tail frames
+	pins *format.Card   // names its frames until it is finished: others let go of theirs
 }
 
 const (
@@ -45,12 +44,14 @@ const (
 // tail and the manifest survive kill and power loss. The blocks must be stored, or
 // have been appended before; with one that is not, nothing is published and the
 // error is ErrMissing and why it was dropped, if it was. With tail blocks m.Tail
-// is made from them, without it is kept as given. After another error the agent
+// is made from them, without it is kept as given: naming what is stored writes no frame. After another error the agent
 // stands at this turn or at the one before; publishing again is allowed.
 //
 // When ctx ends before the writer has begun, nothing is published; after that,
 // Publish waits for the result.
 func (s *Store) Publish(ctx context.Context, m Manifest, tail []TailBlock) error {
+	m = clipped(m)
+	m.ModelFingerprint, m.KVFingerprint = s.o.ModelFingerprint, s.o.KVFingerprint
 	if err := format.CheckManifest(&m); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
@@ -98,7 +99,7 @@ func (s *Store) enqueue(j job) error {
 }
 
 // run publishes this commit and those that follow it in the queue: all tails,
-// one sync, then each manifest.
+// one sync, then each agent's file.
 func (c *commit) run(w *writer) {
 	all := w.s.takeCommits([]*commit{c})
 	var taken []*commit
@@ -108,60 +109,65 @@ func (c *commit) run(w *writer) {
 			taken = append(taken, c)
 		}
 	}
-	syncErr := w.sync()
+	syncErr := w.out.Sync()
 	for _, c := range taken {
 		c.finish(w, syncErr)
 	}
+	w.out.Look()
 }
 
 // writeTail appends the tail frames, when all else that the commit names is there.
 func (c *commit) writeTail(w *writer) {
-	if c.err = c.blocksThere(w); c.err != nil {
+	given := c.manifest.Tail
+	if len(c.tail) > 0 {
+		given = nil
+	}
+	c.manifest.Tail = given
+	if c.err = c.framesThere(w); c.err != nil {
 		return
 	}
-	if len(c.tail) == 0 {
-		c.err = c.keptTailThere(w.s)
-		return
-	}
-	var refs []TailRef
 	for _, t := range c.tail {
-		at, sum, err := w.append(c.tailFrame(t), t.Copy)
-		if err != nil {
-			c.err = err
+		ref := TailRef{
+			Key: c.manifest.TailKey(t.Tokens), Group: t.Group, Form: t.Form,
+			Tokens: len(t.Tokens), Bytes: t.SizeBytes,
+		}
+		if c.err = c.appendTail(w, ref, t); c.err != nil {
 			return
 		}
-		c.at = append(c.at, at)
-		refs = append(refs, TailRef{
-			Group: t.Group, Form: t.Form, Segment: at.seg.number, Offset: at.at,
-			Tokens: len(t.Tokens), Bytes: t.SizeBytes, Sum: sum,
-		})
+		c.manifest.Tail = append(c.manifest.Tail, ref)
 	}
-	c.manifest.Tail = refs
+	c.pin(w.s.frames)
 }
 
-func (c *commit) tailFrame(t TailBlock) format.Frame {
-	return format.Frame{
+func (c *commit) pin(shelf *frames.Shelf) {
+	card := format.CardOf(&c.manifest, nil, format.Mark{})
+	c.pins = &card
+	shelf.Name(card.Frames())
+}
+
+func (c *commit) unpin(shelf *frames.Shelf) {
+	if c.pins != nil {
+		shelf.Unname(c.pins.Frames())
+	}
+	if c.err != nil {
+		shelf.DropTails(c.manifest.Tail)
+	}
+}
+
+// appendTail writes a tail that is not stored yet. Same key, same bytes.
+func (c *commit) appendTail(w *writer, ref TailRef, t TailBlock) error {
+	if w.s.frames.HasShape(ref.ID(), ref.Shape()) {
+		return nil
+	}
+	f := format.Frame{
 		Kind: format.Tail, Form: t.Form, Group: t.Group, Tokens: t.Tokens,
-		PayloadBytes: t.SizeBytes, Parent: c.lastKey(),
+		PayloadBytes: t.SizeBytes, Key: ref.Key, Parent: c.manifest.LastKey(),
 	}
-}
-
-// lastKey is that of the block before the tail, zero without one.
-func (c *commit) lastKey() kv.Key {
-	if len(c.manifest.Keys) == 0 {
-		return kv.Key{}
+	at, err := w.out.Append(f, t.Copy)
+	if err == nil {
+		c.at = append(c.at, at)
 	}
-	return c.manifest.Keys[len(c.manifest.Keys)-1]
-}
-
-// keptTailThere looks for the tail of an earlier turn that this one goes on naming.
-func (c *commit) keptTailThere(s *Store) error {
-	for _, ref := range c.manifest.Tail {
-		if _, err := s.locate(ref); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
 func (c *commit) finish(w *writer, syncErr error) {
@@ -169,8 +175,9 @@ func (c *commit) finish(w *writer, syncErr error) {
 		c.err = c.durable(w, syncErr)
 	}
 	if c.err == nil && !c.flush {
-		c.err = w.s.install(&c.manifest)
+		c.err = w.install(&c.manifest)
 	}
+	c.unpin(w.s.frames)
 	w.s.count(func(st *Stats) {
 		switch {
 		case c.err != nil:
@@ -183,82 +190,28 @@ func (c *commit) finish(w *writer, syncErr error) {
 }
 
 // durable is asked after the sync: a sync that failed, now or when a segment was
-// closed before, has made blocks missing and segments lost.
+// closed before, has made frames missing and segments lost.
 func (c *commit) durable(w *writer, syncErr error) error {
 	if c.flush {
 		return syncErr
 	}
 	for _, at := range c.at {
-		if at.seg.lost != nil {
-			return fmt.Errorf("tail is lost: %w", at.seg.lost)
+		if err := at.Lost(); err != nil {
+			return fmt.Errorf("tail is lost: %w", err)
 		}
 	}
-	return c.blocksThere(w)
+	return c.framesThere(w)
 }
 
-func (c *commit) blocksThere(w *writer) error {
-	w.s.mu.Lock()
-	defer w.s.mu.Unlock()
-	for id := range blocksOf(&c.manifest) {
-		if _, ok := w.s.index[id]; ok {
-			continue
-		}
-		err := ofBlock(id, ErrMissing)
-		if w.lastErr != nil {
-			err = fmt.Errorf("%w: %w", err, w.lastErr)
-		}
-		return err
+func (c *commit) framesThere(w *writer) error {
+	card := format.CardOf(&c.manifest, nil, format.Mark{})
+	id, missing := w.s.frames.Missing(card.Frames())
+	if !missing {
+		return nil
 	}
-	return nil
-}
-
-func (s *Store) install(m *Manifest) error {
-	id := agentID{m.Namespace, m.ID}
-	before := s.agent(id)
-	s.complete(m, before)
-	dir := s.agentDir(id)
-	if before == nil {
-		if err := s.makeAgentDir(dir); err != nil {
-			return err
-		}
+	err := ofBlock(id, ErrMissing)
+	if last := w.out.LastErr(); last != nil {
+		err = fmt.Errorf("%w: %w", err, last)
 	}
-	data := format.EncodeManifest(m)
-	if err := s.writeManifest(dir, data, before); err != nil {
-		s.reload(id)
-		return err
-	}
-	s.setAgent(id, &agent{headerOf(m, s.diskBytes(m, len(data))), true})
-	return nil
-}
-
-// writeManifest keeps the one before, if there is one worth keeping.
-func (s *Store) writeManifest(dir string, data []byte, before *agent) error {
-	path := filepath.Join(dir, manifestName)
-	if before == nil || !before.intact {
-		return vfs.WriteFile(s.o.FS, path, data)
-	}
-	return vfs.WriteFileKeeping(s.o.FS, path, filepath.Join(dir, keptName), data)
-}
-
-// makeAgentDir makes an agent's folder and its name durable. The folder may be
-// there from a publish that failed: its name is synced all the same.
-func (s *Store) makeAgentDir(dir string) error {
-	if err := s.o.FS.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	return s.o.FS.SyncDir(s.agentsDir)
-}
-
-func (s *Store) complete(m *Manifest, before *agent) {
-	now := s.o.Clock().UTC()
-	if m.Created.IsZero() {
-		m.Created = now
-		if before != nil {
-			m.Created = before.header.Created
-		}
-	}
-	if m.LastUsed.IsZero() {
-		m.LastUsed = now
-	}
-	m.ModelFingerprint, m.KVFingerprint = s.o.ModelFingerprint, s.o.KVFingerprint
+	return err
 }

@@ -50,9 +50,7 @@ func (s *Store) enqueueBlock(b Block) bool {
 		s.stats.Dropped++
 		return false
 	}
-	_, queued := s.pending[b.id()]
-	_, stored := s.index[b.id()]
-	if queued || stored {
+	if _, queued := s.pending[b.id()]; queued || s.frames.Use(b.id()) {
 		return false
 	}
 	s.pending[b.id()] = struct{}{}
@@ -77,15 +75,16 @@ func (s *Store) Pressure() float64 {
 // Room tells whether the queue is below its bound.
 func (s *Store) Room() bool { return s.Pressure() < 1 }
 
-// take waits for the next job; false once the store is closed and all are done.
-func (s *Store) take() (job, bool) {
+// take gives the next job, and waits for one if wait; false once the store is
+// closed and all are done.
+func (s *Store) take(wait bool) (job, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.jobs) == 0 && !s.closed {
+	for wait && len(s.jobs) == 0 && !s.closed {
 		s.wake.Wait()
 	}
 	if len(s.jobs) == 0 {
-		return nil, false
+		return nil, !s.closed
 	}
 	return s.popLocked(), true
 }
@@ -115,13 +114,13 @@ func (s *Store) takeCommits(run []*commit) []*commit {
 
 func (j *blockJob) run(w *writer) {
 	b := &j.block
-	at, _, err := w.append(b.frame(), b.Copy)
-	w.s.settle(b, at, err)
+	_, err := w.out.Append(b.frame(), b.Copy)
+	w.s.settle(b, err)
 	b.Done()
 }
 
-// settle takes a block from the queue into the index, or drops it.
-func (s *Store) settle(b *Block, at location, err error) {
+// settle takes a block, which is found by now or dropped, from the queue.
+func (s *Store) settle(b *Block, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.pending, b.id())
@@ -129,7 +128,5 @@ func (s *Store) settle(b *Block, at location, err error) {
 	if err != nil {
 		s.stats.Dropped++
 		s.stats.Errors++
-		return
 	}
-	s.index[b.id()] = at
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"mneme/internal/store/format"
+	"mneme/internal/store/frames"
+	"mneme/internal/store/segments"
 	"mneme/internal/vfs"
 )
 
@@ -25,6 +27,8 @@ type Options struct {
 	Clock        func() time.Time // time.Now when nil
 	SegmentBytes int64            // a segment is closed at this size; 256 MiB when 0
 	QueueBytes   int64            // Room says no above this; 256 MiB when 0
+	BudgetBytes  int64            // of segments: above it, blocks that no agent names are dropped; 0 is no bound
+	MinFreeBytes int64            // what would leave less free on the disk is not written; 0 is no bound
 	Log          *slog.Logger     // silent when nil
 }
 
@@ -62,29 +66,33 @@ func isHex(s string) bool {
 type Store struct {
 	o         Options
 	agentsDir string
-	kvDir     string
 	lock      io.Closer
-	lastTaken uint32         // highest segment number in use; Open's, then the writer's
-	writing   sync.WaitGroup // the writer goroutine
-	reading   sync.WaitGroup // calls between enter and leave; Add under mu
+	frames    *frames.Shelf
+	clean     bool              // the last run ended with Close
+	gone      map[string]*agent // by folder: deleted, not yet erased; Open's, then the writer's
+	writing   sync.WaitGroup    // the writer goroutine
+	reading   sync.WaitGroup    // calls between enter and leave; Add under mu
 
-	mu       sync.Mutex
-	wake     *sync.Cond // of mu: a job was queued, or closed
-	closed   bool
-	jobs     []job
-	pending  map[format.BlockID]struct{} // queued blocks
-	index    map[format.BlockID]location
-	segments map[uint32]*segment
-	agents   map[agentID]*agent
-	stats    Stats // counters only; Stats() adds what is counted on demand
+	mu      sync.Mutex
+	wake    *sync.Cond // of mu: a job was queued, or closed
+	closed  bool
+	jobs    []job
+	pending map[format.BlockID]struct{} // queued blocks
+	agents  map[agentID]*agent
+	naming  bool  // what agents name is counted in frames
+	stats   Stats // Stats() adds what frames counts, and what is counted on demand
 }
 
 // Stats is one snapshot; bytes and counts since Open unless they are states.
 type Stats struct {
 	Agents       int   // state
+	AgentBytes   int64 // state: their files
 	Blocks       int   // state: findable
 	Segments     int   // state
 	SegmentBytes int64 // state: on disk, whole frames and heads
+	LiveBytes    int64 // state: of these, frames that can be found
+	NamedBytes   int64 // state: of these, frames that an agent names
+	OverBudget   int64 // state: SegmentBytes above Options.BudgetBytes, 0 if below
 	QueuedBlocks int   // state
 	QueuedBytes  int64 // state
 
@@ -93,8 +101,11 @@ type Stats struct {
 	Published, Deleted          int64
 	Fsyncs                      int64 // of segments
 	Quarantined                 int64 // frames found damaged
-	DamagedManifests            int64 // replaced by the one kept back, or unusable
-	Dropped                     int64 // appended blocks that were not written
+	DamagedManifests            int64 // agents that have lost turns, or cannot be read
+	Dropped                     int64 // appended blocks that were not written, or lost
+	Evicted                     int64 // blocks dropped for the budget
+	Collected                   int64 // segments rewritten
+	ErasedBytes                 int64 // of segments, removed or overwritten
 	Errors                      int64 // failed appends, publishes and deletes
 }
 
@@ -108,17 +119,15 @@ func Open(o Options) (*Store, error) {
 	s := &Store{
 		o:         o,
 		agentsDir: filepath.Join(o.Dir, "agents"),
-		kvDir:     filepath.Join(o.Dir, "kv", o.KVFingerprint),
+		gone:      map[string]*agent{},
 		pending:   map[format.BlockID]struct{}{},
-		index:     map[format.BlockID]location{},
-		segments:  map[uint32]*segment{},
 		agents:    map[agentID]*agent{},
 	}
 	s.wake = sync.NewCond(&s.mu)
 	if err := s.open(); err != nil {
 		return nil, fmt.Errorf("store: %w", errors.Join(err, s.closeFiles()))
 	}
-	s.writing.Go((&writer{s: s}).loop)
+	s.writing.Go((&writer{s: s, out: frames.NewWriter(s.frames)}).loop)
 	return s, nil
 }
 
@@ -130,18 +139,24 @@ func (s *Store) open() error {
 	if err != nil {
 		return err
 	}
+	s.clean = clean
 	if err := s.probe(); err != nil {
 		return err
 	}
-	for _, dir := range []string{s.agentsDir, s.kvDir} {
+	folder := segments.Folder{FS: s.o.FS, Dir: filepath.Join(s.o.Dir, "kv", s.o.KVFingerprint), Fingerprint: s.o.KVFingerprint}
+	for _, dir := range []string{s.agentsDir, folder.Dir} {
 		if err := vfs.MkdirDurable(s.o.FS, dir); err != nil {
 			return fmt.Errorf("make data folder: %w", err)
 		}
 	}
-	if err := s.loadSegments(); err != nil {
+	s.frames, err = frames.Open(frames.Options{
+		Folder: folder, SegmentBytes: s.o.SegmentBytes, BudgetBytes: s.o.BudgetBytes, MinFreeBytes: s.o.MinFreeBytes,
+		Clock: s.o.Clock, Log: s.o.Log,
+	})
+	if err != nil {
 		return err
 	}
-	return s.loadAgents(clean)
+	return s.loadAgents()
 }
 
 // Close writes what is queued, ends the writer and releases the folder. Calls
@@ -153,6 +168,7 @@ func (s *Store) Close() error {
 	}
 	s.writing.Wait()
 	s.reading.Wait()
+	s.saveCatalogue()
 	s.markClean()
 	return s.closeFiles()
 }
@@ -171,10 +187,8 @@ func (s *Store) shut() bool {
 
 func (s *Store) closeFiles() error {
 	var errs []error
-	for _, seg := range s.segments {
-		if seg.file != nil {
-			errs = append(errs, seg.file.Close())
-		}
+	if s.frames != nil {
+		errs = append(errs, s.frames.Close())
 	}
 	if s.lock != nil {
 		errs = append(errs, s.lock.Close())
@@ -201,15 +215,28 @@ func (s *Store) count(change func(*Stats)) {
 	change(&s.stats)
 }
 
-// Stats is one atomic snapshot.
+// Stats is a snapshot: of agents and queue one, of frames another.
 func (s *Store) Stats() Stats {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	out := s.stats
-	out.Agents, out.Blocks, out.Segments = len(s.agents), len(s.index), len(s.segments)
-	out.QueuedBlocks = len(s.pending)
-	for _, seg := range s.segments {
-		out.SegmentBytes += seg.end
+	out.Agents, out.QueuedBlocks = len(s.agents), len(s.pending)
+	for _, a := range s.agents {
+		out.AgentBytes += a.card.End
 	}
+	s.mu.Unlock()
+	out.addFrames(s.frames.Stats())
 	return out
 }
+
+func (st *Stats) addFrames(f frames.Stats) {
+	st.Blocks, st.Segments = f.Blocks, f.Segments
+	st.SegmentBytes, st.LiveBytes, st.NamedBytes, st.OverBudget = f.SegmentBytes, f.LiveBytes, f.NamedBytes, f.OverBudget
+	st.WrittenFrames, st.WrittenBytes = f.WrittenFrames, f.WrittenBytes
+	st.ReadFrames, st.ReadBytes = f.ReadFrames, f.ReadBytes
+	st.Fsyncs, st.Quarantined = f.Fsyncs, f.Quarantined
+	st.Dropped += f.Lost
+	st.Evicted, st.Collected, st.ErasedBytes = f.Evicted, f.Collected, f.ErasedBytes
+}
+
+// Damaged lists what was found damaged since Open, oldest first, the latest 1,000.
+func (s *Store) Damaged() []Damage { return s.frames.Damaged() }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"mneme/internal/kv"
 	"mneme/internal/vfs"
 )
 
@@ -33,7 +34,7 @@ func TestStoreKeepsAgents(t *testing.T) {
 	must(t, s.Close())
 
 	s = open(t, fsys)
-	turn, err := verify(s, ada)
+	turn, err := standsAt(s, ada)
 	must(t, err)
 	if turn != 2 {
 		t.Errorf("ada is at turn %d", turn)
@@ -73,7 +74,7 @@ func TestRealFiles(t *testing.T) {
 	found, err := sc.holds(s)
 	must(t, err)
 	must(t, s.Close())
-	if fmt.Sprint(found) != "map[ada:4 bob:2]" {
+	if fmt.Sprint(found) != "map[ada:4 bob:2 eve:3]" {
 		t.Errorf("found %v", found)
 	}
 	info, err := os.Stat(filepath.Join(o.Dir, "agents"))
@@ -260,7 +261,7 @@ func TestPublishOfMissingBlocks(t *testing.T) {
 		t.Errorf("missing group: %v", err)
 	}
 	kept := m
-	kept.Tail = []TailRef{{Segment: 99, Offset: 64, Tokens: 2, Bytes: 100}}
+	kept.Tail = []TailRef{{Key: kv.Key{9}, Tokens: 2, Bytes: 100}}
 	if err := s.Publish(t.Context(), kept, nil); !errors.Is(err, ErrMissing) {
 		t.Errorf("missing tail: %v", err)
 	}
@@ -273,7 +274,7 @@ func TestPublishOfMissingBlocks(t *testing.T) {
 			t.Errorf("published %+v", bad)
 		}
 	}
-	turn, err := verify(s, ada)
+	turn, err := standsAt(s, ada)
 	must(t, err)
 	if turn != 1 {
 		t.Errorf("turn %d", turn)
@@ -322,8 +323,8 @@ func TestDelete(t *testing.T) {
 			t.Errorf("after delete: %v", err)
 		}
 	}
-	if !s.Has(ada.turns[0].Keys[0], 0) {
-		t.Error("the block went with the agent")
+	if s.Has(ada.turns[0].Keys[0], 0) {
+		t.Error("the block did not go with the agent")
 	}
 	left, err := fsys.ReadDir("/data/agents")
 	must(t, err)
@@ -364,7 +365,7 @@ func TestConcurrentUse(t *testing.T) {
 				if err := publish(s, m); err != nil {
 					t.Error(err)
 				}
-				if turn, err := verify(s, a); err != nil || turn != len(a.turns) {
+				if turn, err := standsAt(s, a); err != nil || turn != len(a.turns) {
 					t.Errorf("agent %s: turn %d of %d: %v", a.id, turn, len(a.turns), err)
 				}
 			}

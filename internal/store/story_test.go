@@ -2,11 +2,14 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -75,12 +78,25 @@ func fill(data []byte) func([]byte) {
 
 // actor is an agent in a story: what it would say it has after each turn.
 type actor struct {
-	id    string
-	all   []token.ID
-	turns []Manifest // as handed to Publish, tail not filled
+	id          string
+	blockTokens int // blockTokens if 0
+	all         []token.ID
+	turns       []Manifest // as handed to Publish, tail not filled
 }
 
 func newActor(id string) *actor { return &actor{id: id} }
+
+// forkOf is an actor that says it has what another has.
+func forkOf(a *actor, id string) *actor {
+	f := &actor{id: id, all: slices.Clip(a.all)}
+	for _, m := range a.turns {
+		m.ID, m.Parent = id, a.id
+		f.turns = append(f.turns, m)
+	}
+	return f
+}
+
+func (a *actor) size() int { return cmp.Or(a.blockTokens, blockTokens) }
 
 // say adds a turn of n tokens that depend on the actor and their position.
 func (a *actor) say(n int) Manifest {
@@ -90,7 +106,7 @@ func (a *actor) say(n int) Manifest {
 	tokens := a.all[:len(a.all):len(a.all)]
 	m := Manifest{
 		Namespace: "default", ID: a.id, Model: "tiny", Tokens: tokens,
-		Keys: scope.Chain(tokens, blockTokens), KVTokens: len(tokens),
+		Keys: scope.Chain(tokens, a.size()), KVTokens: len(tokens), BlockTokens: a.size(),
 		Created: epoch, LastUsed: epoch.Add(time.Duration(len(tokens)) * time.Minute),
 	}
 	for i := range tokens {
@@ -111,7 +127,7 @@ func blocks(m Manifest, done func()) []Block {
 	var out []Block
 	parent := scope.Root()
 	for i, key := range m.Keys {
-		tokens := m.Tokens[i*blockTokens : (i+1)*blockTokens]
+		tokens := m.Tokens[i*m.BlockTokens : (i+1)*m.BlockTokens]
 		out = append(out, Block{
 			Key: key, Parent: parent, Form: quant.KVQ4, Tokens: tokens, SizeBytes: payloadBytes,
 			Copy: fill(payload(parent, tokens)), Done: done,
@@ -129,7 +145,7 @@ func lastKey(m Manifest) kv.Key {
 }
 
 func tail(m Manifest) []TailBlock {
-	tokens := m.Tokens[len(m.Keys)*blockTokens:]
+	tokens := m.Tokens[len(m.Keys)*m.BlockTokens:]
 	if len(tokens) == 0 {
 		return nil
 	}
@@ -146,9 +162,9 @@ func publish(s *Store, m Manifest) error {
 	return s.Publish(context.Background(), m, tail(m))
 }
 
-// verify reads a whole agent: its manifest must be that of one of its turns, with
+// standsAt reads a whole agent: its manifest must be that of one of its turns, with
 // every block and the tail. It returns which turn; 0 when there is no such agent.
-func verify(s *Store, a *actor) (turn int, err error) {
+func standsAt(s *Store, a *actor) (turn int, err error) {
 	got, err := s.Load("default", a.id)
 	if errors.Is(err, ErrNoAgent) {
 		return 0, nil
@@ -171,6 +187,16 @@ func verify(s *Store, a *actor) (turn int, err error) {
 	return turn, readAll(s, got)
 }
 
+// fallen is standsAt for an agent that damage has put back to an earlier turn: the
+// tail of that is no longer there.
+func fallen(s *Store, a *actor) (turn int, err error) {
+	turn, err = standsAt(s, a)
+	if errors.Is(err, ErrMissing) && strings.Contains(err.Error(), "tail") {
+		err = nil
+	}
+	return turn, err
+}
+
 func readAll(s *Store, m Manifest) error {
 	dst := make([]byte, payloadBytes)
 	for _, b := range blocks(m, nil) {
@@ -187,7 +213,7 @@ func readAll(s *Store, m Manifest) error {
 	}
 	for i, ref := range m.Tail {
 		if err := s.ReadTail(ref, tails[i].Tokens, dst); err != nil {
-			return err
+			return fmt.Errorf("tail: %w", err)
 		}
 		if !bytes.Equal(dst, payload(lastKey(m), tails[i].Tokens)) {
 			return fmt.Errorf("tail %v holds other bytes", ref)
@@ -196,18 +222,21 @@ func readAll(s *Store, m Manifest) error {
 	return nil
 }
 
-// script is the history that is disturbed at every operation: five turns of two
-// agents, one deleted in the middle and begun anew, blocks across segments.
+// script is the history that is disturbed at every operation: turns of two
+// agents, one forked, one deleted in the middle and begun anew, blocks across
+// segments that are collected.
 type script struct {
-	ada, bob  *actor
-	published map[string]int // the last turn that Publish returned nil for
-	bobGone   bool           // a delete of bob was begun
-	errs      []error        // all that surfaced
+	ada, bob, eve *actor         // eve is forked from ada
+	published     map[string]int // the last turn that Publish returned nil for
+	bobGone       bool           // bob's first turn was deleted for good
+	errs          []error        // all that surfaced
 }
 
 func newScript() *script {
-	return &script{ada: newActor("ada"), bob: newActor("bob"), published: map[string]int{}}
+	return &script{ada: newActor("ada"), bob: newActor("bob"), eve: newActor("eve"), published: map[string]int{}}
 }
+
+func (sc *script) actors() []*actor { return []*actor{sc.ada, sc.bob, sc.eve} }
 
 func (sc *script) turn(s *Store, a *actor, n int) {
 	m := a.say(n)
@@ -218,16 +247,44 @@ func (sc *script) turn(s *Store, a *actor, n int) {
 	sc.published[a.id] = len(m.Turns)
 }
 
+// fork makes eve what ada is, without writing a frame. Where ada could not be
+// published, eve begins empty.
+func (sc *script) fork(s *Store) {
+	m, err := s.Load("default", "ada")
+	if err != nil {
+		sc.errs = append(sc.errs, err)
+		return
+	}
+	ada := *sc.ada
+	ada.turns = ada.turns[:len(m.Turns)]
+	ada.all = slices.Clip(ada.turns[len(m.Turns)-1].Tokens)
+	sc.eve = forkOf(&ada, "eve")
+	m.ID, m.Parent = "eve", "ada"
+	if err := s.Publish(context.Background(), m, nil); err != nil {
+		sc.errs = append(sc.errs, err)
+		return
+	}
+	sc.published["eve"] = len(m.Turns)
+}
+
+func (sc *script) try(err error) {
+	if err != nil && !errors.Is(err, ErrNoAgent) {
+		sc.errs = append(sc.errs, err)
+	}
+}
+
 func (sc *script) run(s *Store) {
 	sc.turn(s, sc.ada, 6)
 	sc.turn(s, sc.bob, 9)
 	sc.turn(s, sc.ada, 3)
+	sc.fork(s)
 	sc.turn(s, sc.ada, 3) // ends on a block: no tail
-	sc.bobGone = true
-	if err := s.Delete("default", "bob"); err != nil && !errors.Is(err, ErrNoAgent) {
-		sc.errs = append(sc.errs, err)
-	}
+	err := s.Delete("default", "bob")
+	sc.bobGone = err == nil
+	sc.try(err)
 	sc.published["bob"] = 0
+	sc.turn(s, sc.eve, 2)
+	sc.try(s.Collect(context.Background()))
 	sc.turn(s, sc.bob, 5)
 	sc.turn(s, sc.ada, 9)
 }
@@ -236,8 +293,8 @@ func (sc *script) run(s *Store) {
 // one, whole. The turns found are returned.
 func (sc *script) holds(s *Store) (map[string]int, error) {
 	found := map[string]int{}
-	for _, a := range []*actor{sc.ada, sc.bob} {
-		turn, err := verify(s, a)
+	for _, a := range sc.actors() {
+		turn, err := standsAt(s, a)
 		if err != nil {
 			return nil, err
 		}
@@ -245,6 +302,9 @@ func (sc *script) holds(s *Store) (map[string]int, error) {
 			return nil, fmt.Errorf("agent %s is at turn %d, turn %d was published", a.id, turn, sc.published[a.id])
 		}
 		found[a.id] = turn
+	}
+	if sc.bobGone && found["bob"] == 1 {
+		return nil, errors.New("the deleted agent is back")
 	}
 	return found, s.Check()
 }

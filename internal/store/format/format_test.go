@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -43,8 +42,28 @@ func manifest() Manifest {
 		Tokens: []token.ID{5, 300, 6}, Ends: []int{2, 9, 4}, Created: at, LastUsed: at.Add(time.Hour),
 		Turns: []Turn{{Turn: 1, Tokens: 3, TextEnd: 8, Prompt: 2, Cached: 1, Completion: 1, Finish: "stop", Created: at}},
 		Keys:  []kv.Key{{0: 0xaa, 31: 0xbb}}, Groups: 2, KVTokens: 2,
-		Tail: []TailRef{{Group: 1, Form: quant.KVQ8, Segment: 4, Offset: 640, Tokens: 1, Bytes: 100, Sum: math.MaxUint32}},
+		BlockTokens: 4,
+		Tail:        []TailRef{{Key: kv.Key{0: 0xcc, 31: 0xdd}, Group: 1, Form: quant.KVQ8, Tokens: 1, Bytes: 100}},
 	}
+}
+
+// journal is a snapshot and two turns; the second goes back to the first token.
+func journal() ([]byte, []Manifest) {
+	first := manifest()
+	second, third := first, first
+	second.Tokens, second.Ends, second.KVTokens = []token.ID{5, 300, 6, 8}, []int{2, 9, 4, 20}, 4
+	second.Turns = append(second.Turns[:1:1], Turn{Turn: 2, Tokens: 4, Finish: "length"})
+	second.Keys = append(second.Keys[:1:1], kv.Key{7})
+	second.LastUsed = first.LastUsed.Add(time.Hour)
+	third.Tokens, third.Ends, third.KVTokens, third.Tail = []token.ID{5, 9}, []int{2, 3}, 1, nil
+	third.Turns, third.Keys = []Turn{{Turn: 1, Tokens: 2}}, []kv.Key{{8}}
+	file, at := NewJournal(&first, []kv.Key{{6}})
+	all := []Manifest{first, second, third}
+	for i := range all[1:] {
+		record, next, _ := at.AppendTurn(&all[i], &all[i+1])
+		file, at = append(file, record...), next
+	}
+	return file, all
 }
 
 // dump shows bytes in rows of 16, without those of zeros alone.
@@ -82,22 +101,24 @@ func TestBytes(t *testing.T) {
 128 0102030405060708090a000000000000
 192 bytes`},
 		{"index", EncodeIndex(5, 256, []Entry{f.Entry(64)}), `
-  0 4d4e454d454944580100000039821852
+  0 4d4e454d454944580100000089a4550a
  16 05000000010000000001000000000000
  64 02000000000000000000000000000000
- 96 40000000000000000a00000002000000
-112 0300000001000000
-120 bytes`},
+112 00000000000000000000000000000001
+128 40000000000000000a00000002000000
+144 03000000000000000100000000000000
+160 bytes`},
 		{"manifest", EncodeManifest(&m), `
-  0 4d4e454d454d414e0100000023ccdf71
- 16 7800000000000000047465616d036164
+  0 4d4e454d454d414e01000000d5aa1035
+ 16 9100000000000000047465616d036164
  32 610474696e7903657665026d30026131
  48 8cc8b1c9c3bce586318cc8f6d4898ee7
  64 86310305ac020601040e090101030802
  80 01010473746f708cc8b1c9c3bce58631
  96 01aa0000000000000000000000000000
-128 bb02020101010480050164ffffffff0f
-144 bytes`},
+128 bb02020401cc00000000000000000000
+160 00000000dd01010164
+169 bytes`},
 	} {
 		if got := "\n" + dump(c.b); got != c.want {
 			t.Errorf("%s:\n got%s\nwant%s", c.name, got, c.want)
@@ -118,6 +139,7 @@ func TestManifestIsReadBack(t *testing.T) {
 func TestDamageIsFound(t *testing.T) {
 	f, frame := block(2, 10)
 	m := manifest()
+	file, _ := journal()
 	for name, c := range map[string]struct {
 		b     []byte
 		check func(b []byte) error
@@ -129,6 +151,17 @@ func TestDamageIsFound(t *testing.T) {
 		}},
 		"manifest": {EncodeManifest(&m), func(b []byte) error {
 			_, err := DecodeManifest(b, "f")
+			return err
+		}},
+		"catalogue": {EncodeCatalogue([]Card{CardOf(&m, nil, Mark{})}), func(b []byte) error {
+			_, err := DecodeCatalogue(b)
+			return err
+		}},
+		"journal": {file, func(b []byte) error {
+			j, err := ReadJournal(b, "f")
+			if err == nil && (j.Rest > 0 || j.Turns != 2) {
+				err = errors.New("not whole")
+			}
 			return err
 		}},
 		"frame": {frame[:128+10], func(b []byte) error {
@@ -230,7 +263,7 @@ func TestIndexMustFitItsSegment(t *testing.T) {
 		want   string
 	}{
 		{func(*Entry) {}, 5, 256, "<nil>"},
-		{func(*Entry) {}, 6, 256, "index of segment 6 with 1 entries in 120 bytes"},
+		{func(*Entry) {}, 6, 256, "index of segment 6 with 1 entries in 160 bytes"},
 		{func(*Entry) {}, 5, 301, "segment has 300 bytes, its index says 301"},
 		{func(*Entry) {}, 5, 63, "segment has 300 bytes, its index says 63"},
 		{func(*Entry) {}, 5, 255, "index entry at 64 with 2 tokens and 10 bytes"},
@@ -274,6 +307,9 @@ func FuzzDecoders(f *testing.F) {
 	m := manifest()
 	fr, frame := block(2, 10)
 	f.Add(EncodeManifest(&m))
+	f.Add(EncodeCatalogue([]Card{CardOf(&m, nil, Mark{})}))
+	data, _ := journal()
+	f.Add(data)
 	f.Add(EncodeIndex(1, 1000, []Entry{fr.Entry(64)}))
 	f.Add(slices.Concat(SegmentHead(1, "a1"), frame))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -283,12 +319,58 @@ func FuzzDecoders(f *testing.F) {
 				t.Errorf("manifest changes when written again: %v", err)
 			}
 		}
+		if j, err := ReadJournal(b, "f"); err == nil && (j.End > int64(len(b)) || j.Rest != len(b)-int(j.End)) {
+			t.Errorf("journal of %d bytes ends at %d", len(b), j.End)
+		}
+		_, _ = DecodeCatalogue(b)
+		_, _, _ = Parse(b)
+		_, _ = FrameBytesAt(bytes.NewReader(b), 0, int64(len(b)))
 		d := decoder{rest: b}
 		d.manifest()
+		d = decoder{rest: b}
+		d.turnAfter(m)
 		_, _, _ = DecodeIndex(b, 1, int64(len(b)))
 		found, err := Scan(bytes.NewReader(b), int64(len(b)))
 		if err != nil || found.End > max(SegmentHeadBytes, int64(len(b))) {
 			t.Errorf("scan of %d bytes ends at %d: %v", len(b), found.End, err)
 		}
 	})
+}
+
+// A journal read up to the end of each record gives the turn of that time, and
+// what was named before and is not any more.
+func TestJournalIsReadBack(t *testing.T) {
+	file, turns := journal()
+	whole, err := ReadJournal(file, "f")
+	if err != nil || !reflect.DeepEqual(whole.Manifest, turns[2]) || whole.Rest != 0 {
+		t.Errorf("%v\n got %+v\nwant %+v", err, whole.Manifest, turns[2])
+	}
+	if got, want := whole.Former, []kv.Key{{6}, turns[1].Keys[0], {7}}; !slices.Equal(got, want) {
+		t.Errorf("former keys %v, want %v", got, want)
+	}
+	seen := map[int]bool{}
+	for cut := whole.SnapshotBytes; cut <= whole.End; cut++ {
+		j, err := ReadJournal(file[:cut], "f")
+		if err != nil || !reflect.DeepEqual(j.Manifest, turns[j.Turns]) || int64(j.Rest) != cut-j.End || j.Inner {
+			t.Errorf("cut at %d: %v\n%+v", cut, err, j)
+		}
+		seen[j.Turns] = true
+	}
+	if len(seen) != 3 {
+		t.Errorf("turns seen: %v", seen)
+	}
+	other := turns[2]
+	other.Model = "another"
+	if _, _, ok := whole.AppendTurn(&turns[2], &other); ok {
+		t.Error("a turn record cannot say that the model changes")
+	}
+}
+
+func TestCatalogueIsReadBack(t *testing.T) {
+	m := manifest()
+	cards := []Card{CardOf(&m, []kv.Key{{1}}, Mark{300, 200, 7}), {Namespace: "a", ID: "b", Groups: 1}}
+	cards[0].DiskBytes = 1 << 40
+	if got, err := DecodeCatalogue(EncodeCatalogue(cards)); err != nil || !reflect.DeepEqual(got, cards) {
+		t.Errorf("%v\n got %+v\nwant %+v", err, got, cards)
+	}
 }

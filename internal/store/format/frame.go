@@ -18,7 +18,7 @@ import (
 //	 8  group        u32
 //	12  tokens       u32  n
 //	16  payload      u64  bytes
-//	24  key          32   zero for a tail
+//	24  key          32
 //	56  parent key   32
 //	88  head sum     u32  crc32c of [0,88) and [96,head)
 //	92  frame sum    u32  the same sum, continued over the payload
@@ -42,7 +42,7 @@ type Kind uint8
 
 const (
 	Block Kind = 1 // a sealed block, found by its key and group
-	Tail  Kind = 2 // an unfinished block, found by a manifest
+	Tail  Kind = 2 // an unfinished block, found likewise
 )
 
 // Frame is what a frame's head says.
@@ -61,7 +61,7 @@ type BlockID struct {
 	Group int
 }
 
-// ID identifies the frame's block; a tail's has no key.
+// ID identifies the frame's block or tail.
 func (f Frame) ID() BlockID { return BlockID{f.Key, f.Group} }
 
 // Shape is what is needed to find the parts of a frame.
@@ -81,6 +81,25 @@ func (s Shape) Fits(at, end int64) bool {
 func (s Shape) headBytes() int { return align(fixedBytes + 4*s.Tokens) }
 
 func align(n int) int { return (n + alignBytes - 1) &^ (alignBytes - 1) }
+
+// Parse reads a whole frame and checks its sums; the payload is part of b.
+func Parse(b []byte) (f Frame, payload []byte, err error) {
+	if len(b) < fixedBytes {
+		return Frame{}, nil, fmt.Errorf("frame of %d bytes", len(b))
+	}
+	sh, err := parseShape(b)
+	if err != nil {
+		return Frame{}, nil, err
+	}
+	if int64(len(b)) != sh.FrameBytes() {
+		return Frame{}, nil, fmt.Errorf("frame of %d bytes in %d", sh.FrameBytes(), len(b))
+	}
+	if f, err = parseHead(b[:sh.headBytes()]); err != nil {
+		return Frame{}, nil, err
+	}
+	head, payload := f.split(b)
+	return f, payload, checkPayload(head, payload)
+}
 
 // Encode fills b, of the frame's size, and returns the frame sum; fill writes
 // the payload.

@@ -7,33 +7,38 @@ import (
 	"mneme/internal/kv"
 )
 
-// The index of a closed segment is a head of 64 bytes and one entry per frame:
+// The index of a closed segment is a head of 64 bytes and one entry per frame,
+// holes and what was forgotten aside:
 //
 //	 0  magic "MNEMEIDX"              entry:  0  key      32
-//	 8  version      u32                     32  offset   u64
-//	12  sum          u32 crc32c of           40  payload  u32
-//	       [0,12) and [16,end)               44  tokens   u32
-//	16  number       u32                     48  group    u32
-//	20  entries      u32                     52  kind     u8
-//	24  end          u64 of the frames       53  zeros     3
-//	32  zeros        32
+//	 8  version      u32                     32  parent   32
+//	12  sum          u32 crc32c of           64  offset   u64
+//	       [0,12) and [16,end)               72  payload  u32
+//	16  number       u32                     76  tokens   u32
+//	20  entries      u32                     80  group    u32
+//	24  end          u64 of the frames       84  used     u32  seconds since 1970
+//	32  zeros        32                      88  kind     u8, zeros 7
 const (
 	indexMagic      = "MNEMEIDX"
 	indexVersion    = 1
 	indexHeadBytes  = 64
-	indexEntryBytes = 56
+	indexEntryBytes = 96
 )
 
 // Entry is a frame as its segment's index lists it.
 type Entry struct {
 	Kind   Kind
 	ID     BlockID
+	Parent kv.Key
 	Offset int64
+	Used   uint32 // seconds since 1970 when it was last read or written, about; 0 unknown
 	Shape
 }
 
 // Entry lists the frame at an offset.
-func (f Frame) Entry(at int64) Entry { return Entry{f.Kind, f.ID(), at, f.Shape()} }
+func (f Frame) Entry(at int64) Entry {
+	return Entry{Kind: f.Kind, ID: f.ID(), Parent: f.Parent, Offset: at, Shape: f.Shape()}
+}
 
 // End is the offset after the frame.
 func (e Entry) End() int64 { return e.Offset + e.FrameBytes() }
@@ -57,11 +62,12 @@ func EncodeIndex(number uint32, end int64, entries []Entry) []byte {
 func appendEntry(b []byte, e Entry) []byte {
 	le := binary.LittleEndian
 	b = append(b, e.ID.Key[:]...)
+	b = append(b, e.Parent[:]...)
 	b = le.AppendUint64(b, uint64(e.Offset))
-	b = le.AppendUint32(b, uint32(e.PayloadBytes))
-	b = le.AppendUint32(b, uint32(e.Tokens))
-	b = le.AppendUint32(b, uint32(e.ID.Group))
-	return append(b, byte(e.Kind), 0, 0, 0)
+	for _, v := range []uint32{uint32(e.PayloadBytes), uint32(e.Tokens), uint32(e.ID.Group), e.Used} {
+		b = le.AppendUint32(b, v)
+	}
+	return append(b, byte(e.Kind), 0, 0, 0, 0, 0, 0, 0)
 }
 
 // DecodeIndex reads an index and checks that it fits a segment of that number
@@ -105,9 +111,8 @@ func checkIndexHead(b []byte, number uint32) error {
 func decodeEntry(b []byte) Entry {
 	le := binary.LittleEndian
 	return Entry{
-		Kind:   Kind(b[52]),
-		ID:     BlockID{kv.Key(b[:32]), int(le.Uint32(b[48:]))},
-		Offset: int64(le.Uint64(b[32:])),
-		Shape:  Shape{Tokens: int(le.Uint32(b[44:])), PayloadBytes: int(le.Uint32(b[40:]))},
+		Kind: Kind(b[88]), ID: BlockID{kv.Key(b[:32]), int(le.Uint32(b[80:]))}, Parent: kv.Key(b[32:64]),
+		Offset: int64(le.Uint64(b[64:])), Used: le.Uint32(b[84:]),
+		Shape: Shape{Tokens: int(le.Uint32(b[76:])), PayloadBytes: int(le.Uint32(b[72:]))},
 	}
 }

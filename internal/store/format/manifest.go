@@ -1,6 +1,7 @@
 package format
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -19,6 +20,7 @@ type Manifest struct {
 	Ends          []int // offset in the rendered text after each token; nil or one per token
 	Turns         []Turn
 	Keys          []kv.Key // of the sealed blocks of Tokens, in order
+	BlockTokens   int      // tokens per sealed block. 0 reads as kv.BlockTokens
 	Groups        int      // layer groups; each key is stored once in each. 0 reads as 1
 	KVTokens      int      // tokens that have KV: sealed blocks and tail
 	Tail          []TailRef
@@ -40,17 +42,71 @@ type Turn struct {
 	Created    time.Time
 }
 
-// TailRef says where a group's unfinished block lies. It is immutable and may be
+// TailRef names a group's unfinished block. What it names is immutable and may be
 // named by several manifests.
 type TailRef struct {
-	Group   int
-	Form    quant.KVForm
-	Segment uint32
-	Offset  int64
-	Tokens  int
-	Bytes   int    // of the payload
-	Sum     uint32 // the frame's: it and no other
+	Key    kv.Key // of its tokens after the last sealed block, see TailKey
+	Group  int
+	Form   quant.KVForm
+	Tokens int
+	Bytes  int // of the payload
 }
+
+// ID is what the tail's frame is found by.
+func (t TailRef) ID() BlockID { return BlockID{t.Key, t.Group} }
+
+// Shape is that of the tail's frame.
+func (t TailRef) Shape() Shape { return Shape{Tokens: t.Tokens, PayloadBytes: t.Bytes} }
+
+// Scope is what the keys of the manifest are made in.
+func (m *Manifest) Scope() kv.Scope {
+	return kv.Scope{Fingerprint: m.KVFingerprint, Namespace: m.Namespace}
+}
+
+// LastKey is that of the last sealed block; the root without one.
+func (m *Manifest) LastKey() kv.Key {
+	if len(m.Keys) == 0 {
+		return m.Scope().Root()
+	}
+	return m.Keys[len(m.Keys)-1]
+}
+
+// TailKey is the key of an unfinished block of these tokens: made as a sealed
+// block's, and no sealed block's, for those have more tokens.
+func (m *Manifest) TailKey(tokens []token.ID) kv.Key { return m.Scope().Next(m.LastKey(), tokens) }
+
+// At is the agent as it was after a turn, 0 being empty; false when it has no
+// such turn. It names the sealed blocks that hold KV of whole blocks of its
+// tokens, and a tail only after the last turn.
+func (m Manifest) At(turn int) (Manifest, bool) {
+	if len(m.Turns) > 0 && m.Turns[len(m.Turns)-1].Turn == turn {
+		return m, true
+	}
+	if turn == 0 {
+		return m.cut(0, 0), true
+	}
+	for i, t := range m.Turns {
+		if t.Turn == turn && t.Tokens <= len(m.Tokens) {
+			return m.cut(i+1, t.Tokens), true
+		}
+	}
+	return Manifest{}, false
+}
+
+// cut keeps the first turns and tokens. What it keeps cannot be appended to in place.
+func (m Manifest) cut(turns, tokens int) Manifest {
+	size := cmp.Or(m.BlockTokens, kv.BlockTokens)
+	keys := min(len(m.Keys), tokens/size)
+	m.Turns, m.Tokens, m.Keys = m.Turns[:turns:turns], m.Tokens[:tokens:tokens], m.Keys[:keys:keys]
+	if m.Ends != nil {
+		m.Ends = m.Ends[:tokens:tokens]
+	}
+	m.KVTokens, m.Tail = keys*size, nil
+	return m
+}
+
+// maxGroups is more layer groups than any model has.
+const maxGroups = 1 << 10
 
 // CheckManifest says what about a manifest can never be true.
 func CheckManifest(m *Manifest) error {
@@ -59,8 +115,21 @@ func CheckManifest(m *Manifest) error {
 		return fmt.Errorf("manifest of %q: %d text offsets for %d tokens", m.ID, len(m.Ends), len(m.Tokens))
 	case m.KVTokens < 0 || m.KVTokens > len(m.Tokens):
 		return fmt.Errorf("manifest of %q: KV of %d tokens, %d are there", m.ID, m.KVTokens, len(m.Tokens))
-	case m.Groups < 0:
+	case m.Groups < 0 || m.Groups > maxGroups:
 		return fmt.Errorf("manifest of %q: %d layer groups", m.ID, m.Groups)
+	case m.BlockTokens < 0 || m.BlockTokens > maxTokens:
+		return fmt.Errorf("manifest of %q: blocks of %d tokens", m.ID, m.BlockTokens)
+	case len(m.Keys) > len(m.Tokens):
+		return fmt.Errorf("manifest of %q: %d keys for %d tokens", m.ID, len(m.Keys), len(m.Tokens))
+	}
+	return checkTurns(m)
+}
+
+func checkTurns(m *Manifest) error {
+	for _, t := range m.Turns {
+		if t.Tokens < 0 || t.Tokens > len(m.Tokens) {
+			return fmt.Errorf("manifest of %q: turn %d has %d tokens, %d are there", m.ID, t.Turn, t.Tokens, len(m.Tokens))
+		}
 	}
 	return nil
 }

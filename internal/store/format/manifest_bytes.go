@@ -22,8 +22,8 @@ import (
 //	    created, last used: times
 //	    n, n * token id; 0 or 1, then n * (offset - offset before it)
 //	    turns: n, n * (turn, tokens, text end, prompt, cached, completion, finish, created)
-//	    keys: n, n * 32 bytes; groups; KV tokens
-//	    tail: n, n * (group, form, segment, offset, tokens, bytes, frame sum)
+//	    keys: n, n * 32 bytes; groups; KV tokens; block tokens
+//	    tail: n, n * (key, group, form, tokens, bytes)
 //
 // Numbers are LEB128 varints, differences and times (Unix nanoseconds, 0 for
 // none) zigzag; a string is its length and its bytes.
@@ -33,27 +33,29 @@ const (
 	manifestHeadBytes = 24
 )
 
-// EncodeManifest is the manifest file.
+// EncodeManifest is a manifest as a piece of its own, as exports carry it.
 func EncodeManifest(m *Manifest) []byte {
 	b := make(encoder, manifestHeadBytes, manifestHeadBytes+256+4*len(m.Tokens)+32*len(m.Keys))
 	copy(b, manifestMagic)
 	binary.LittleEndian.PutUint32(b[8:], manifestVersion)
+	b.manifest(m)
+	binary.LittleEndian.PutUint64(b[16:], uint64(len(b)-manifestHeadBytes))
+	binary.LittleEndian.PutUint32(b[12:], fileSum(b))
+	return b
+}
+
+func (b *encoder) manifest(m *Manifest) {
 	for _, s := range []string{m.Namespace, m.ID, m.Model, m.Parent, m.ModelFingerprint, m.KVFingerprint} {
 		b.string(s)
 	}
 	b.time(m.Created)
 	b.time(m.LastUsed)
-	b.lineage(m)
+	b.tokens(m.Tokens)
+	b.ends(m.Ends, m.Ends != nil, 0)
 	b.turns(m.Turns)
-	b.count(len(m.Keys))
-	for _, key := range m.Keys {
-		b = append(b, key[:]...)
-	}
-	b.counts(m.Groups, m.KVTokens)
+	b.keys(m.Keys)
+	b.counts(m.Groups, m.KVTokens, m.BlockTokens)
 	b.tails(m.Tail)
-	binary.LittleEndian.PutUint64(b[16:], uint64(len(b)-manifestHeadBytes))
-	binary.LittleEndian.PutUint32(b[12:], fileSum(b))
-	return b
 }
 
 // encoder is a body being written.
@@ -71,19 +73,27 @@ func each[T any](list []T, do func(T)) {
 	}
 }
 
-func (b *encoder) lineage(m *Manifest) {
-	b.count(len(m.Tokens))
-	each(m.Tokens, func(id token.ID) { b.count(int(uint32(id))) })
-	if m.Ends == nil {
+func (b *encoder) tokens(ids []token.ID) {
+	b.count(len(ids))
+	each(ids, func(id token.ID) { b.count(int(uint32(id))) })
+}
+
+// ends writes, if there are text offsets at all, each less the one before.
+func (b *encoder) ends(ends []int, have bool, before int) {
+	if !have {
 		b.count(0)
 		return
 	}
 	b.count(1)
-	before := 0
-	for _, end := range m.Ends {
+	for _, end := range ends {
 		b.difference(end - before)
 		before = end
 	}
+}
+
+func (b *encoder) keys(keys []kv.Key) {
+	b.count(len(keys))
+	each(keys, func(key kv.Key) { *b = append(*b, key[:]...) })
 }
 
 func (b *encoder) turns(turns []Turn) {
@@ -98,7 +108,8 @@ func (b *encoder) turns(turns []Turn) {
 func (b *encoder) tails(tails []TailRef) {
 	b.count(len(tails))
 	for _, t := range tails {
-		b.counts(t.Group, int(t.Form), int(t.Segment), int(t.Offset), t.Tokens, t.Bytes, int(t.Sum))
+		*b = append(*b, t.Key[:]...)
+		b.counts(t.Group, int(t.Form), t.Tokens, t.Bytes)
 	}
 }
 
@@ -161,16 +172,24 @@ func (d *decoder) manifest() Manifest {
 		*s = d.string()
 	}
 	m.Created, m.LastUsed = d.time(), d.time()
-	m.Tokens = list(d, 1, func() token.ID { return token.ID(int32(uint32(d.count()))) })
+	m.Tokens = d.tokens()
 	if d.count() != 0 {
-		m.Ends = d.ends(len(m.Tokens))
+		m.Ends = d.ends(len(m.Tokens), 0)
 	}
 	m.Turns = list(d, 8, d.turn)
-	m.Keys = list(d, len(kv.Key{}), func() kv.Key { return kv.Key(d.take(len(kv.Key{}))) })
-	m.Groups, m.KVTokens = d.count(), d.count()
-	m.Tail = list(d, 7, d.tail)
+	m.Keys = list(d, len(kv.Key{}), d.key)
+	m.Groups, m.KVTokens, m.BlockTokens = d.count(), d.count(), d.count()
+	m.Tail = d.tails()
 	return m
 }
+
+func (d *decoder) tokens() []token.ID {
+	return list(d, 1, func() token.ID { return token.ID(int32(uint32(d.count()))) })
+}
+
+func (d *decoder) key() kv.Key { return kv.Key(d.take(len(kv.Key{}))) }
+
+func (d *decoder) tails() []TailRef { return list(d, len(kv.Key{})+4, d.tail) }
 
 func (d *decoder) fail(err error) {
 	if d.err == nil {
@@ -244,13 +263,14 @@ func list[T any](d *decoder, minBytes int, one func() T) []T {
 	return out
 }
 
-func (d *decoder) ends(n int) []int {
+// ends gives an empty list, not nil, for none.
+func (d *decoder) ends(n, before int) []int {
 	if n > len(d.rest) {
 		d.fail(errShort)
 		return nil
 	}
 	out := make([]int, n)
-	at := int64(0)
+	at := int64(before)
 	for i := range out {
 		at += d.difference()
 		out[i] = int(at)
@@ -266,8 +286,5 @@ func (d *decoder) turn() Turn {
 }
 
 func (d *decoder) tail() TailRef {
-	return TailRef{
-		Group: d.count(), Form: quant.KVForm(d.count()), Segment: uint32(d.count()), Offset: int64(d.count()),
-		Tokens: d.count(), Bytes: d.count(), Sum: uint32(d.count()),
-	}
+	return TailRef{Key: d.key(), Group: d.count(), Form: quant.KVForm(d.count()), Tokens: d.count(), Bytes: d.count()}
 }

@@ -35,6 +35,26 @@ func (w Wanted) Read(r io.ReaderAt, at int64, noted Shape, dst []byte) (sum uint
 	return frameSum(head), checkPayload(head, dst)
 }
 
+// FrameBytesAt reads the size of the frame at an offset of r, which must end
+// before end.
+func FrameBytesAt(r io.ReaderAt, at, end int64) (int64, error) {
+	b := make([]byte, fixedBytes)
+	if at+fixedBytes > end {
+		return 0, fmt.Errorf("%d bytes are no frame", end-at)
+	}
+	if err := readFull(r, b, at); err != nil {
+		return 0, err
+	}
+	sh, err := parseShape(b)
+	if err != nil {
+		return 0, err
+	}
+	if at+sh.FrameBytes() > end {
+		return 0, fmt.Errorf("frame of %d bytes in %d", sh.FrameBytes(), end-at)
+	}
+	return sh.FrameBytes(), nil
+}
+
 func (w Wanted) readHead(r io.ReaderAt, at int64, noted Shape, head []byte) error {
 	if err := readFull(r, head, at); err != nil {
 		return err

@@ -1,17 +1,20 @@
 package format
 
-import "io"
+import (
+	"bytes"
+	"io"
+)
 
 // Scanned is what reading a whole segment found.
 type Scanned struct {
 	Entries []Entry
 	End     int64 // after the last whole frame
-	Damaged int   // stretches before End that hold no whole frame
+	Damaged int   // stretches before End that hold neither a whole frame nor zeros
 }
 
 // Scan finds the whole frames of a segment of that size. A damaged stretch costs
 // what lies in it, not what follows; what comes after the last whole frame is a
-// torn tail. Errors are those of r.
+// torn tail. Zeros are what erasing leaves. Errors are those of r.
 func Scan(r io.ReaderAt, sizeBytes int64) (Scanned, error) {
 	w := &window{r: r, size: sizeBytes}
 	out := Scanned{End: SegmentHeadBytes}
@@ -26,7 +29,11 @@ func Scan(r io.ReaderAt, sizeBytes int64) (Scanned, error) {
 			at = e.End()
 			out.End, out.Damaged, inGap = at, damaged, false
 		default:
-			if !inGap {
+			zeros, err := w.zeros(at)
+			if err != nil {
+				return Scanned{}, err
+			}
+			if !inGap && !zeros {
 				damaged, inGap = damaged+1, true
 			}
 			at += alignBytes
@@ -71,6 +78,12 @@ func (w *window) frame(at int64) (Entry, bool, error) {
 		return Entry{}, false, nil
 	}
 	return f.Entry(at), true, nil
+}
+
+// zeros tells whether a step of the file is erased.
+func (w *window) zeros(at int64) (bool, error) {
+	b, _, err := w.bytes(at, int(min(alignBytes, w.size-at)))
+	return len(bytes.Trim(b, "\x00")) == 0, err
 }
 
 // bytes returns [off, off+n) of the file, valid until the next call; false when

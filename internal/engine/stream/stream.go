@@ -1,10 +1,60 @@
-package engine
+// Package stream is what a caller holds of its turn: outputs in order, then the
+// result. It knows no engine; who computes the turn pushes and ends.
+package stream
 
 import (
 	"context"
 	"sync"
+	"time"
 
+	"mneme/internal/sample"
 	"mneme/internal/token"
+)
+
+// FinishReason says why a turn ended.
+type FinishReason string
+
+const (
+	FinishStop   FinishReason = "stop"   // an end token or a stop string
+	FinishLength FinishReason = "length" // max_tokens or the context
+)
+
+// Output is one generated token with the text it released.
+// Text may be empty (half a character, a possible stop string) or hold what
+// earlier tokens kept back.
+type Output struct {
+	ID      token.ID
+	Text    string
+	Logprob float64              // when asked for
+	Top     []sample.Alternative // when asked for
+}
+
+// Usage is the ledger of one turn: all numbers in tokens.
+type Usage struct {
+	Prompt     int // all prompt tokens
+	Cached     int // of these, not computed for this request
+	Completion int // generated, the end token included
+}
+
+// Completed is a turn's end.
+type Completed struct {
+	Finish FinishReason
+	Usage  Usage
+	Turn   int // the agent's turn number; 0 without an agent
+	Start  Start
+	// TimeToFirst is from Submit to the first sampled token.
+	TimeToFirst time.Duration
+	// PublishErr is set when the turn was answered but could not be stored.
+	PublishErr error
+}
+
+// Start is how the first token of a turn came about.
+type Start string
+
+const (
+	StartUncached Start = "uncached"
+	StartHot      Start = "hot"
+	StartRestored Start = "restored"
 )
 
 // Stream is what a caller holds of its turn.
@@ -24,7 +74,8 @@ type Stream struct {
 	wake   chan struct{} // holds one token when something is new
 }
 
-func newStream(prompt []token.ID, cancel context.CancelFunc) *Stream {
+// New is the stream of a turn; cancel abandons the turn.
+func New(prompt []token.ID, cancel context.CancelFunc) *Stream {
 	return &Stream{prompt: prompt, cancel: cancel, wake: make(chan struct{}, 1)}
 }
 
@@ -70,14 +121,16 @@ func (s *Stream) Result() (Completed, error) {
 // Close abandons the turn if it still runs.
 func (s *Stream) Close() { s.cancel() }
 
-func (s *Stream) push(out Output) {
+// Push adds an output; the engine never waits for a reader.
+func (s *Stream) Push(out Output) {
 	s.mu.Lock()
 	s.queue = append(s.queue, out)
 	s.mu.Unlock()
 	s.signal()
 }
 
-func (s *Stream) end(result Completed, err error) {
+// End is the turn's end.
+func (s *Stream) End(result Completed, err error) {
 	s.mu.Lock()
 	s.ended, s.result, s.err = true, result, err
 	s.mu.Unlock()

@@ -1,0 +1,163 @@
+package frames
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"mneme/internal/kv"
+	"mneme/internal/store/format"
+	"mneme/internal/store/segments"
+)
+
+// forgetAlone forgets the blocks that nobody but a deleted agent had named, and
+// all without a name that go on from what it named or from nothing: a turn of
+// its that was not finished may have left them. Of an agent whose file could not
+// be read nobody knows more; then all blocks without a name go.
+func (s *Shelf) forgetAlone(c *format.Card, unknown bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	root := kv.Scope{Fingerprint: s.o.Folder.Fingerprint, Namespace: c.Namespace}.Root()
+	its := map[kv.Key]bool{root: true, {}: true}
+	for _, key := range slices.Concat(c.Keys, c.Former) {
+		its[key] = true
+	}
+	for again := true; again; {
+		again = false
+		for id, p := range s.index {
+			if s.named[id] == 0 && (its[id.Key] || its[p.parent] || unknown) {
+				its[id.Key], again = true, true
+				s.dropLocked(id)
+			}
+		}
+	}
+}
+
+// Erase forgets what only a deleted agent had, whose names are taken back, and
+// overwrites everything that is not found, here and in the folders of other KV
+// fingerprints. Unknown: its file could not be read.
+func (w *Writer) Erase(c *format.Card, unknown bool) error {
+	w.abandon()
+	w.s.forgetAlone(c, unknown)
+	if err := w.eraseDead(); err != nil {
+		return err
+	}
+	return w.s.eraseForeign()
+}
+
+// eraseDead overwrites everything in the segments that the index does not find.
+func (w *Writer) eraseDead() error {
+	if err := w.Sync(); err != nil {
+		return err
+	}
+	s := w.s
+	s.mu.Lock()
+	keep := s.entriesLocked(func(seg *segment) bool { return seg.dead() > seg.zeros })
+	var dirty []*segment
+	for _, seg := range s.segments {
+		if seg.dead() > seg.zeros {
+			dirty = append(dirty, seg)
+		}
+	}
+	s.mu.Unlock()
+	for _, seg := range dirty {
+		if err := w.eraseIn(seg, keep[seg]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *Writer) eraseIn(seg *segment, keep []format.Entry) (err error) {
+	s := w.s
+	var erasedBytes int64
+	switch {
+	case len(keep) == 0:
+		if seg == w.active {
+			w.leave()
+		}
+		return s.removeSegment(seg)
+	case seg == w.active:
+		erasedBytes, err = segments.EraseGaps(w.file, keep, seg.end)
+		if err == nil {
+			err = w.file.Sync()
+		}
+	default:
+		erasedBytes, err = s.o.Folder.Erase(seg.number, seg.end, inOrder(keep))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		seg.zeros = seg.dead()
+	}
+	s.stats.ErasedBytes += erasedBytes
+	return err
+}
+
+// removeSegment removes a segment in which nothing is found any more, durably.
+func (s *Shelf) removeSegment(seg *segment) error {
+	err := s.o.Folder.Remove(seg.number)
+	if err == nil {
+		err = s.o.Folder.FS.SyncDir(s.o.Folder.Dir)
+	}
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	file := seg.file
+	seg.file, seg.gone = nil, true
+	delete(s.segments, seg.number)
+	s.stats.ErasedBytes += seg.end
+	s.mu.Unlock()
+	if file != nil {
+		return file.Close()
+	}
+	return nil
+}
+
+// eraseForeign overwrites what no agent names in the segments of other KV
+// fingerprints: they are nobody's cache while this one runs.
+func (s *Shelf) eraseForeign() error {
+	infos, err := s.o.Folder.FS.ReadDir(filepath.Dir(s.o.Folder.Dir))
+	if err != nil {
+		return err
+	}
+	for _, info := range infos {
+		if !info.Dir || info.Name == s.o.Folder.Fingerprint {
+			continue
+		}
+		folder := segments.Folder{FS: s.o.Folder.FS, Dir: filepath.Join(filepath.Dir(s.o.Folder.Dir), info.Name), Fingerprint: info.Name}
+		if err := s.eraseFolder(folder); err != nil {
+			return fmt.Errorf("segments of KV fingerprint %s: %w", info.Name, err)
+		}
+	}
+	return nil
+}
+
+func (s *Shelf) eraseFolder(folder segments.Folder) error {
+	listed, err := folder.List()
+	if err != nil {
+		return err
+	}
+	for _, seg := range listed.Segments {
+		found, err := folder.Load(seg)
+		if err != nil {
+			return err
+		}
+		if _, err := folder.Erase(seg.Number, found.End, s.onlyNamed(found.Entries)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Shelf) onlyNamed(entries []format.Entry) (named []format.Entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range entries {
+		if s.named[e.ID] > 0 {
+			named = append(named, e)
+		}
+	}
+	return named
+}

@@ -1,0 +1,116 @@
+package frames
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"mneme/internal/store/format"
+)
+
+// Read fills dst with the payload of a frame, after which it is known to be the
+// one wanted. ErrMissing when it is not stored; a *format.DamagedError when it is
+// not what was written, and then it is forgotten.
+func (s *Shelf) Read(want format.Wanted, dst []byte) error {
+	id := format.BlockID{Key: want.Key, Group: want.Group}
+	p, ok := s.use(id)
+	if !ok {
+		return ofBlock(id, ErrMissing)
+	}
+	return s.readStored(id, p, want, dst)
+}
+
+// Raw gives a whole frame, checked; ErrMissing and a *format.DamagedError as Read.
+func (s *Shelf) Raw(id format.BlockID) ([]byte, error) {
+	for p, ok := s.find(id); ok; p, ok = s.find(id) {
+		frame, err := s.rawFrame(id, p)
+		if err == nil {
+			return frame, nil
+		}
+		if now, _ := s.find(id); now == p || now == nil {
+			return nil, err
+		}
+	}
+	return nil, ofBlock(id, ErrMissing)
+}
+
+// readStored reads a frame where it was found, or where it has been moved since.
+func (s *Shelf) readStored(id format.BlockID, p *stored, want format.Wanted, dst []byte) error {
+	for {
+		err := s.readFrame(p.location, want, dst)
+		if err == nil {
+			return nil
+		}
+		now, ok := s.find(id)
+		if !ok {
+			return fmt.Errorf("%w: %w", ofBlock(id, ErrMissing), err)
+		}
+		if now == p {
+			s.quarantine(id, p, err)
+			return err
+		}
+		p = now
+	}
+}
+
+func (s *Shelf) readFrame(at location, want format.Wanted, dst []byte) error {
+	file, err := s.file(at.seg)
+	if err != nil {
+		return err
+	}
+	if _, err := want.Read(file, at.at, at.Shape, dst); err != nil {
+		return &format.DamagedError{Where: at.String(), Reason: err.Error()}
+	}
+	s.count(func(st *Stats) { st.ReadFrames++; st.ReadBytes += int64(len(dst)) })
+	return nil
+}
+
+// rawFrame reads a whole frame and checks it; one that is damaged is forgotten.
+func (s *Shelf) rawFrame(id format.BlockID, p *stored) ([]byte, error) {
+	file, err := s.file(p.seg)
+	if err != nil {
+		s.quarantine(id, p, err)
+		return nil, err
+	}
+	frame := make([]byte, p.FrameBytes())
+	if n, err := file.ReadAt(frame, p.at); n < len(frame) {
+		err = &format.DamagedError{Where: p.String(), Reason: fmt.Sprintf("%d bytes of it: %v", n, err)}
+		s.quarantine(id, p, err)
+		return nil, err
+	}
+	f, _, err := format.Parse(frame)
+	if err == nil && f.ID() != id {
+		err = fmt.Errorf("it is block %s of group %d", f.Key, f.Group)
+	}
+	if err != nil {
+		err = &format.DamagedError{Where: p.String(), Reason: err.Error()}
+		s.quarantine(id, p, err)
+		return nil, err
+	}
+	return frame, nil
+}
+
+// Check reads every frame that is found and reports what is damaged; that is
+// forgotten then.
+func (s *Shelf) Check() (errs []error) {
+	var buf []byte
+	for _, id := range s.frameIDs() {
+		p, ok := s.find(id)
+		if !ok {
+			continue
+		}
+		buf = slices.Grow(buf[:0], p.PayloadBytes)[:p.PayloadBytes]
+		want := format.Wanted{Kind: p.kind, Key: id.Key, Group: id.Group, AnyTokens: true}
+		if err := s.readStored(id, p, want, buf); err != nil && !errors.Is(err, ErrMissing) {
+			errs = append(errs, ofBlock(id, err))
+		}
+	}
+	return errs
+}
+
+func (s *Shelf) frameIDs() []format.BlockID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.index))
+}
