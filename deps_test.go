@@ -55,6 +55,9 @@ var floors = map[string]int{
 
 // beside lists the arrows between rooms of one floor, each with its reason.
 var beside = map[[2]string]string{
+	{"internal/cli/offline", "internal/cli/remote"}:      "a list looks as a server's does",
+	{"internal/cli/offline", "internal/cli/value"}:       "and its names and times as everywhere",
+	{"internal/cli/remote", "internal/cli/value"}:        "an address is a flag's value",
 	{"internal/store/export", "internal/store/format"}:   "an export is frames and a manifest",
 	{"internal/store/frames", "internal/store/format"}:   "it writes and finds frames",
 	{"internal/store/frames", "internal/store/segments"}: "in segments",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -57,8 +58,8 @@ func TestOneAtATimeInOrder(t *testing.T) {
 // One that gives up in the queue is passed over; the next waits for the first.
 func TestGivingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		left := 0
-		s := Turnstile[int]{Left: func(int) { left++ }}
+		var left atomic.Int32
+		s := Turnstile[int]{Left: func(int) { left.Add(1) }}
 		first, _ := s.Enter(t.Context(), 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		gaveUp := make(chan error, 1)
@@ -80,8 +81,8 @@ func TestGivingUp(t *testing.T) {
 		first()
 		(<-inside)()
 		synctest.Wait()
-		if left != 3 || s.Busy(1) {
-			t.Errorf("%d left", left)
+		if left.Load() != 3 || s.Busy(1) {
+			t.Errorf("%d left", left.Load())
 		}
 	})
 }
