@@ -55,6 +55,7 @@ func showAgent(a engine.AgentInfo) agentJSON {
 		Tier:     a.Tier,
 		Bytes:    agentBytes{Hot: a.BytesHot, Disk: a.BytesDisk, Shared: a.BytesShare},
 		Parent:   string(a.Parent),
+		Pinned:   a.Pinned,
 		Created:  timestamp(a.Created),
 		LastUsed: timestamp(a.LastUsed),
 	}
@@ -97,12 +98,7 @@ func createAgent(x *exchange) error {
 	if err := x.setAgent(id, "id"); err != nil {
 		return err
 	}
-	a, err := x.engine.CreateAgent(namespace, engine.AgentID(id))
-	if err != nil {
-		return err
-	}
-	x.w.Header().Set("Location", "/v1/agents/"+id)
-	return x.json(http.StatusCreated, showAgent(a))
+	return x.made(x.engine.CreateAgent(namespace, engine.AgentID(id)))
 }
 
 func getAgent(x *exchange) error {
@@ -114,11 +110,7 @@ func getAgent(x *exchange) error {
 
 // answerAgent shows the exchange's agent as it is now.
 func (x *exchange) answerAgent() error {
-	a, err := x.engine.Agent(namespace, engine.AgentID(x.agent))
-	if err != nil {
-		return err
-	}
-	return x.json(http.StatusOK, showAgent(a))
+	return x.became(x.engine.Agent(namespace, engine.AgentID(x.agent)))
 }
 
 func deleteAgent(x *exchange) error {
@@ -145,15 +137,4 @@ func listTurns(x *exchange) error {
 		turns[i] = showTurn(t)
 	}
 	return x.json(http.StatusOK, openai.NewList(turns))
-}
-
-// evictAgent writes an agent out and drops it from memory.
-func evictAgent(x *exchange) error {
-	if err := x.pathAgent(); err != nil {
-		return err
-	}
-	if err := x.engine.Evict(x.r.Context(), namespace, engine.AgentID(x.agent)); err != nil {
-		return err
-	}
-	return x.answerAgent()
 }

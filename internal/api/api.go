@@ -7,6 +7,7 @@ package api
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
@@ -25,6 +26,12 @@ type Engine interface {
 	CreateAgent(namespace engine.Namespace, id engine.AgentID) (engine.AgentInfo, error)
 	DeleteAgent(namespace engine.Namespace, id engine.AgentID) error
 	Evict(ctx context.Context, namespace engine.Namespace, id engine.AgentID) error
+	Fork(ctx context.Context, namespace engine.Namespace, from, to engine.AgentID, turn int) (engine.AgentInfo, error)
+	Rollback(ctx context.Context, namespace engine.Namespace, id engine.AgentID, turn int) (engine.AgentInfo, error)
+	Warm(ctx context.Context, namespace engine.Namespace, id engine.AgentID) (engine.AgentInfo, error)
+	Pin(namespace engine.Namespace, id engine.AgentID, pinned bool) (engine.AgentInfo, error)
+	Export(namespace engine.Namespace, id engine.AgentID, withKV bool, w io.Writer) error
+	Import(ctx context.Context, namespace engine.Namespace, id engine.AgentID, r io.ReaderAt, sizeBytes int64) (engine.AgentInfo, error)
 	Info() engine.Info
 	Stats() engine.Stats
 	Ready() error
@@ -53,12 +60,13 @@ func (o owned) Submit(ctx context.Context, r engine.Request) (Stream, error) {
 
 // Options are the server's settings.
 type Options struct {
-	Log       *slog.Logger     // default: slog.Default()
-	BodyLimit int64            // bytes of a request body; default 32 MiB
-	Version   VersionInfo      // for /version
-	Aliases   []string         // further names a request may give the model
-	Clock     func() time.Time // default: time.Now
-	NewID     func() string    // the random part of ids; default: 24 hex digits
+	Log         *slog.Logger     // default: slog.Default()
+	BodyLimit   int64            // bytes of a request body; default 32 MiB
+	ImportLimit int64            // bytes of an export to import; default 8 GiB
+	Version     VersionInfo      // for /version
+	Aliases     []string         // further names a request may give the model
+	Clock       func() time.Time // default: time.Now
+	NewID       func() string    // the random part of ids; default: 24 hex digits
 
 	// BodyPatience is how long nothing of a body may come before the connection
 	// is closed; default 30 seconds.
@@ -73,6 +81,7 @@ type VersionInfo struct {
 
 const (
 	defaultBodyLimit    = 32 << 20
+	defaultImportLimit  = 8 << 30
 	defaultBodyPatience = 30 * time.Second
 )
 
@@ -82,6 +91,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.BodyLimit <= 0 {
 		o.BodyLimit = defaultBodyLimit
+	}
+	if o.ImportLimit <= 0 {
+		o.ImportLimit = defaultImportLimit
 	}
 	if o.BodyPatience <= 0 {
 		o.BodyPatience = defaultBodyPatience

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -26,26 +27,46 @@ func (x *exchange) bodyDue(at time.Time) {
 }
 
 // body reads the request's body within the limit. Its Content-Type is not
-// looked at: curl -d names a form. Afterwards the connection is read to notice
-// that the client went away, which may take any time.
+// looked at: curl -d names a form.
 func (x *exchange) body() ([]byte, error) {
-	limit := x.server.options.BodyLimit
+	var b bytes.Buffer
+	_, err := x.copyBody(&b, x.server.options.BodyLimit)
+	return b.Bytes(), err
+}
+
+// copyBody writes the request's body, limit bytes at most, to w. Afterwards the
+// connection is read to notice that the client went away, which may take any time.
+func (x *exchange) copyBody(w io.Writer, limit int64) (n int64, err error) {
 	if x.r.ContentLength > limit {
-		return nil, tooLarge(limit)
+		return 0, tooLarge(limit)
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(x.w.ResponseWriter, patient{x}, limit))
+	to := &sink{w: w}
+	n, err = io.Copy(to, http.MaxBytesReader(x.w.ResponseWriter, patient{x}, limit))
 	var large *http.MaxBytesError
 	switch {
+	case to.err != nil:
+		return n, fmt.Errorf("put the body aside: %w", to.err)
 	case errors.As(err, &large):
-		return nil, tooLarge(limit)
+		return n, tooLarge(limit)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		x.w.Header().Set("Connection", "close")
-		return nil, tooSlow(len(body), x.server.options.BodyPatience)
+		return n, tooSlow(n, x.server.options.BodyPatience)
 	case err != nil:
-		return nil, openai.Invalid("", "the body ended before it was read: %v", err)
+		return n, openai.Invalid("", "the body ended before it was read: %v", err)
 	}
 	x.bodyDue(time.Time{})
-	return body, nil
+	return n, nil
+}
+
+// sink keeps the error of its writer apart from those of the body.
+type sink struct {
+	w   io.Writer
+	err error
+}
+
+func (s *sink) Write(b []byte) (n int, err error) {
+	n, s.err = s.w.Write(b)
+	return n, s.err
 }
 
 // patient reads a body that has to come on, however slowly.
@@ -58,7 +79,7 @@ func (p patient) Read(b []byte) (int, error) {
 
 func (p patient) Close() error { return p.r.Body.Close() }
 
-func tooSlow(got int, patience time.Duration) error {
+func tooSlow(got int64, patience time.Duration) error {
 	return &openai.Error{
 		Status:  http.StatusRequestTimeout,
 		Message: fmt.Sprintf("the body stopped after %d bytes: nothing more came for %v", got, patience),

@@ -32,6 +32,7 @@ type exchange struct {
 	failure error             // why the answer is an error
 	gone    bool              // the client went away
 	bug     bool              // the handler panicked
+	torn    bool              // the answer ends before its end
 }
 
 // begin names the request, its answer carries the name.
@@ -58,6 +59,14 @@ func (x *exchange) end() {
 	}
 	x.server.meter.request(x.route.path, x.status())
 	x.server.options.Log.LogAttrs(x.r.Context(), x.level(), "request", x.attrs()...)
+}
+
+// tear is deferred before end: what was sent of a torn answer must not look like
+// the whole, so net/http is told to break the connection.
+func (x *exchange) tear() {
+	if x.torn {
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // status is what the client got, or 499.

@@ -80,6 +80,10 @@ type fake struct {
 	bare      bool // the model has no template
 	abandoned int  // streams closed before their end
 	panics    bool
+	refuses   error  // what operations on agents say
+	exported  []byte // what Export writes
+	exportErr error  // what it says then
+	imported  string // the name in an export that is imported
 }
 
 type fakeAgent struct {
@@ -87,6 +91,8 @@ type fakeAgent struct {
 	turns   []engine.TurnInfo
 	tier    kv.Tier
 	unsaved bool // its last turn could not be published
+	parent  engine.AgentID
+	pinned  bool
 }
 
 func newFake() *fake {
@@ -239,7 +245,7 @@ func (f *fake) info(id string) (engine.AgentInfo, error) {
 	}
 	i := engine.AgentInfo{
 		ID: engine.AgentID(id), Namespace: "default", Model: "letters", Tokens: len(a.lineage), Turns: len(a.turns), Tier: a.tier,
-		BytesDisk: 1000, Created: noon, LastUsed: noon,
+		BytesDisk: 1000, Parent: a.parent, Pinned: a.pinned, Created: noon, LastUsed: noon,
 	}
 	if a.tier == kv.TierHot {
 		i.BytesHot, i.BytesShare = 600, 200

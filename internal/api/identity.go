@@ -40,14 +40,27 @@ func (x *exchange) pathAgent() error { return x.setAgent(x.r.PathValue("id"), "i
 
 // setAgent checks a name that stood in param and has the answer carry it.
 func (x *exchange) setAgent(id, param string) error {
+	err := checkAgent(id, param)
+	if err == nil {
+		x.isAbout(id)
+	}
+	return err
+}
+
+// isAbout has the answer carry an agent's name.
+func (x *exchange) isAbout(id string) {
+	x.agent = id
+	x.w.Header().Set(agentHeader, id)
+}
+
+// checkAgent refuses what no agent may be called.
+func checkAgent(id, param string) error {
 	switch {
 	case !isName(id, maxAgentID):
 		return openai.Invalid(param, "%s must be 1 to %d characters of A-Z a-z 0-9 . _ : -, not %q", param, maxAgentID, clip(id))
 	case id == "." || id == "..":
 		return openai.Invalid(param, "%s must not be %q: in a URL that is no name", param, id)
 	}
-	x.agent = id
-	x.w.Header().Set(agentHeader, id)
 	return nil
 }
 

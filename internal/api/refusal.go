@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"mneme/internal/api/openai"
 	"mneme/internal/chat"
 	"mneme/internal/engine"
+	"mneme/internal/store"
 )
 
 var (
@@ -40,6 +42,7 @@ func refusal(err error, agent string) *openai.Error {
 
 // agentRefusal is err as a state of an agent, or nil when it is none.
 func agentRefusal(err error, id string) *openai.Error {
+	id = cmp.Or(id, "of the export") // only an import does not know it
 	for _, s := range agentStates {
 		if errors.Is(err, s.err) {
 			return &openai.Error{Status: s.status, Message: fmt.Sprintf(s.message, id), Type: openai.TypeInvalid, Code: s.code}
@@ -58,6 +61,7 @@ var states = []struct {
 	{errLoading, http.StatusServiceUnavailable, openai.TypeServer, "loading"},
 	{engine.ErrDraining, http.StatusServiceUnavailable, openai.TypeServer, "draining"},
 	{engine.ErrQueueFull, http.StatusTooManyRequests, openai.TypeRateLimit, "queue_full"},
+	{store.ErrNoSpace, http.StatusInsufficientStorage, openai.TypeServer, "no_space"},
 }
 
 // agentStates are the errors that name a state of an agent; %s is its id.
@@ -88,13 +92,19 @@ func badRequest(err error) *openai.Error {
 		e = openai.Invalid("messages", "This model's maximum context length is %d tokens. However, your messages resulted in %d tokens. Please reduce the length of the messages.", long.Context, long.Tokens)
 		e.Code = "context_length_exceeded"
 	case errors.As(err, &capacity):
-		e = openai.Invalid("messages", "%v", capacity)
-		e.Code = "kv_capacity_exceeded"
+		e = noRoom(capacity, "messages")
 	case errors.As(err, &input):
 		e = openai.Invalid(input.Field, "%v", input)
 	case errors.As(err, &template):
 		e = openai.Invalid("messages", "the model's chat template refuses these messages: %v", template)
 	}
+	return e
+}
+
+// noRoom is what can never fit the memory; param names what is too large.
+func noRoom(err *engine.CapacityError, param string) *openai.Error {
+	e := openai.Invalid(param, "%v", err)
+	e.Code = "kv_capacity_exceeded"
 	return e
 }
 

@@ -36,7 +36,14 @@ func (s *Server) routes() {
 		{path: "/v1/agents", methods: map[string]handler{get: listAgents, post: createAgent}},
 		{path: "/v1/agents/{id}", methods: map[string]handler{get: getAgent, http.MethodDelete: deleteAgent}},
 		{path: "/v1/agents/{id}/turns", methods: map[string]handler{get: listTurns}},
+		{path: "/v1/agents/{id}/fork", methods: map[string]handler{post: forkAgent}},
+		{path: "/v1/agents/{id}/rollback", methods: map[string]handler{post: rollbackAgent}},
+		{path: "/v1/agents/{id}/pin", methods: map[string]handler{post: pinning(true)}},
+		{path: "/v1/agents/{id}/unpin", methods: map[string]handler{post: pinning(false)}},
+		{path: "/v1/agents/{id}/warm", methods: map[string]handler{post: warmAgent}},
 		{path: "/v1/agents/{id}/evict", methods: map[string]handler{post: evictAgent}},
+		{path: "/v1/agents/{id}/export", methods: map[string]handler{get: exportAgent}},
+		{path: "/v1/agents/import", methods: map[string]handler{post: importAgent, get: calledImport(getAgent), http.MethodDelete: calledImport(deleteAgent)}},
 		{path: "/healthz", early: true, probe: true, methods: map[string]handler{get: healthz}},
 		{path: "/readyz", early: true, probe: true, methods: map[string]handler{get: readyz}},
 		{path: "/metrics", early: true, probe: true, methods: map[string]handler{get: metrics}},
@@ -46,6 +53,14 @@ func (s *Server) routes() {
 	}
 	s.other = s.serve(route{path: "other", early: true}, notFound)
 	s.mux.Handle("/", s.other)
+}
+
+// calledImport makes h one of the agent named import, whose path is a route of its own.
+func calledImport(h handler) handler {
+	return func(x *exchange) error {
+		x.r.SetPathValue("id", "import")
+		return h(x)
+	}
 }
 
 // detour says whether a path has parts that name no place: empty ones, dots. The
@@ -59,6 +74,7 @@ func detour(path string) bool {
 func (s *Server) serve(r route, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		x := s.begin(r, w, request)
+		defer x.tear()
 		defer x.end()
 		if err := h(x); err != nil {
 			x.fail(err)

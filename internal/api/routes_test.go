@@ -114,7 +114,8 @@ func TestAgentErrors(t *testing.T) {
 		{"DELETE", "/v1/agents/b", "", 404, "no such agent: b "},
 		{"GET", "/v1/agents/b/turns", "", 404, "no such agent: b "},
 		{"POST", "/v1/agents/b/evict", "", 404, "no such agent: b "},
-		{"POST", "/v1/agents/ada/fork", `{"id":"b"}`, 404, "there is no /v1/agents/ada/fork"},
+		{"POST", "/v1/agents/ada/frok", `{"id":"b"}`, 404, "there is no /v1/agents/ada/frok"},
+		{"POST", "/v1/agents/ada/evict", `{"now":true}`, 400, "now is not a known field"},
 	} {
 		if got := b.do(c.method, c.path, c.body); got.status != c.status || !strings.Contains(got.body, c.say) {
 			t.Errorf("%s %s %s: %d %s, want %d %s", c.method, c.path, c.body, got.status, got.body, c.status, c.say)

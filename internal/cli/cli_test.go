@@ -69,8 +69,8 @@ func TestWrongUsage(t *testing.T) {
 		{"serve smollm2", "mneme serve: takes no arguments, only flags, got 1 arguments"},
 		{"run --agent a/b", `mneme run: --agent "a/b": use 1 to 256 of`},
 		{"pull", "mneme pull: takes a model, got 0 arguments"},
-		{"agents", "mneme agents: which command? one of evict, ls, rm, show, turns"},
-		{"agents fork ada", `mneme agents: unknown command "fork"`},
+		{"agents", "mneme agents: which command? one of evict, export, fork, import, ls, rm, rollback, show, turns, verify"},
+		{"agents frok ada", `mneme agents: unknown command "frok" (did you mean "fork"?)`},
 		{"agents show ..", `mneme agents show: agent id "..": use 1 to 256 of A-Z a-z 0-9 . _ : -, and more than one or two dots`},
 		{"agents rm ../agents", `mneme agents rm: agent id "../agents": use 1 to 256`},
 		{"run --agent .", `mneme run: --agent ".": use 1 to 256`},
@@ -124,7 +124,7 @@ func TestServeFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := knownKeys(serve)
-	want := "addr context data kv-format kv-memory log-format max-batch model models step-tokens threads"
+	want := "addr context data kv-disk kv-format kv-memory log-format max-batch min-free model models step-tokens threads"
 	if strings.Join(got, " ") != want {
 		t.Errorf("serve takes %v\nwant %s", got, want)
 	}

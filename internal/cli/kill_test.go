@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"mneme/internal/cli/remote"
 	"mneme/internal/cli/value"
 	"mneme/internal/kv"
 )
@@ -193,7 +194,7 @@ func (k *killing) wantTurns(listed map[string]int, id string, least, most int) {
 
 // listed gives the turns of each agent by GET /v1/agents.
 func (k *killing) listed() map[string]int {
-	var list struct{ Data []agent }
+	var list struct{ Data []remote.Agent }
 	if err := json.Unmarshal(get(k.ctx, k.t, k.url+"/v1/agents"), &list); err != nil {
 		k.t.Fatal(err)
 	}

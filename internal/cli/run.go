@@ -16,6 +16,7 @@ import (
 
 	"mneme/internal/chat"
 	"mneme/internal/cli/machine"
+	"mneme/internal/cli/transcript"
 	"mneme/internal/engine"
 	"mneme/internal/sample"
 )
@@ -56,7 +57,7 @@ func (r *runCommand) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c, err := newConversation(r.world, rooms.Engine, r.agent, transcriptPath(r.engine.data, r.agent))
+	c, err := newConversation(r.world, rooms.Engine, r.agent, transcript.Path(r.engine.data, r.agent))
 	if err == nil {
 		err = c.talk(ctx, interrupts)
 	}
@@ -74,7 +75,7 @@ type conversation struct {
 	world      World
 	engine     turnEngine
 	agent      string
-	transcript transcript
+	transcript transcript.File
 	messages   []chat.Message
 	quiet      bool        // nobody watches: no prompt signs
 	answering  atomic.Bool // on a terminal: what is typed now is dropped
@@ -84,8 +85,8 @@ func newConversation(w World, e turnEngine, agent, path string) (*conversation, 
 	if e.Info().Template == nil {
 		return nil, fmt.Errorf("%s has no chat template: it is a base model, which continues text but does not talk", e.Info().Model)
 	}
-	t := transcript{path: path}
-	messages, err := t.load()
+	t := transcript.File{Path: path}
+	messages, err := t.Load()
 	return &conversation{world: w, engine: e, agent: agent, transcript: t, messages: messages, quiet: !terminal(w.In)}, err
 }
 
@@ -184,7 +185,7 @@ func (c *conversation) answer(ctx context.Context, line string, interrupts <-cha
 		return nil
 	}
 	c.messages = append(asked, chat.Message{Role: "assistant", Content: said})
-	return c.transcript.save(c.messages)
+	return c.transcript.Save(c.messages)
 }
 
 // hint adds what one can do about an error.

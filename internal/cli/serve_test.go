@@ -22,6 +22,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"mneme/internal/cli/transcript"
 	"mneme/internal/cli/value"
 	"mneme/internal/model/modeltest"
 )
@@ -351,6 +352,8 @@ func TestServeRefuses(t *testing.T) {
 		{"--model " + model + " --context 5000", "", "--context 5000: must be from 16 to 4096, the model was trained on 4096 tokens", exitUsage},
 		{"--model " + model + " --kv-memory 9000TiB", "", "--kv-memory 9000TiB: must be at most", exitUsage},
 		{"--model " + model + " --kv-memory 1KiB", "", "--kv-memory: kv pool: 1024 bytes are too few", exitUsage},
+		{"--model " + model + " --kv-disk 9000TiB", "", "--kv-disk 9000TiB: must be at most", exitUsage},
+		{"--model " + model + " --min-free 9000TiB", "", "--min-free 9000TiB: must be at most", exitUsage},
 		{"--model " + model, "MNEME_KERNEL=quantum", `MNEME_KERNEL: tensor: no kernels "quantum" on this machine`, exitUsage},
 		{"--model " + model, "MNEME_CRASH_AT=soon", "MNEME_CRASH_AT", exitUsage},
 		{"--model " + model + " --data /proc/nowhere", "", "/proc/nowhere", exitFailed},
@@ -372,7 +375,7 @@ func TestRunRemembers(t *testing.T) {
 	if code := s.run(args...); code != exitDone {
 		t.Fatalf("exit %d:\n%s", code, &s.err)
 	}
-	messages, err := transcript{transcriptPath(dataHome(s.World), terminalAgent)}.load()
+	messages, err := transcript.File{Path: transcript.Path(dataHome(s.World), terminalAgent)}.Load()
 	if err != nil || len(messages) != 2 || messages[0].Content != "hello" || messages[1].Role != "assistant" {
 		t.Fatalf("after one turn the transcript is %+v (%v)", messages, err)
 	}
@@ -384,7 +387,7 @@ func TestRunRemembers(t *testing.T) {
 	if code := s.run(args...); code != exitDone || !strings.Contains(s.err.String(), "start afresh with another --agent") {
 		t.Errorf("exit %d:\n%s", code, &s.err)
 	}
-	if again, err := (transcript{transcriptPath(dataHome(s.World), terminalAgent)}).load(); err != nil || len(again) != 2 {
+	if again, err := (transcript.File{Path: transcript.Path(dataHome(s.World), terminalAgent)}).Load(); err != nil || len(again) != 2 {
 		t.Errorf("a refused turn is remembered: %+v (%v)", again, err)
 	}
 }
@@ -402,7 +405,7 @@ func TestInterrupts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer rooms.Close()
-	c, err := newConversation(s.World, rooms.Engine, "ada", transcriptPath(settings.DataDir, "ada"))
+	c, err := newConversation(s.World, rooms.Engine, "ada", transcript.Path(settings.DataDir, "ada"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,8 @@ type engineFlags struct {
 	models   string
 	kvFormat *value.Choice
 	kvMemory value.Size
+	kvDisk   value.Size
+	minFree  value.Size
 	context  value.Count
 	maxBatch value.Count
 	step     value.Count
@@ -41,6 +43,8 @@ func (f *engineFlags) register(w World, flags *pflag.FlagSet) {
 	flags.StringVar(&f.models, "models", modelsHome(w), "`folder` of the model files")
 	flags.Var(f.kvFormat, "kv-format", "how sealed blocks are stored")
 	flags.Var(&f.kvMemory, "kv-memory", "memory for KV: bytes, or a share of the free memory (default a quarter of it, but room for one context)")
+	flags.Var(&f.kvDisk, "kv-disk", "disk for KV, bytes or a share of what is free: above it, KV that no agent names is dropped (default no bound)")
+	flags.Var(&f.minFree, "min-free", "what is left free on the disk, bytes or a share of it (default 1GiB or 5%, whichever is less)")
 	flags.Var(&f.context, "context", "tokens an agent may have (default what the model was trained for)")
 	flags.Var(&f.maxBatch, "max-batch", "turns that run at the same time")
 	flags.Var(&f.step, "step-tokens", "tokens per step: smaller lets others wait less, larger reads prompts faster")
@@ -55,6 +59,8 @@ func (f *engineFlags) settings(w World) Settings {
 		ModelsDir: f.models,
 		KVFormat:  kv.Format(f.kvFormat.String()),
 		KVMemory:  f.kvMemory,
+		KVDisk:    f.kvDisk,
+		MinFree:   f.minFree,
 		Context:   f.context.Int(),
 		MaxBatch:  f.maxBatch.Int(),
 		StepSize:  f.step.Int(),

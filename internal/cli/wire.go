@@ -37,6 +37,8 @@ type Settings struct {
 	ModelsDir string
 	KVFormat  kv.Format
 	KVMemory  value.Size // not given: derived from free memory
+	KVDisk    value.Size // not given: no bound
+	MinFree   value.Size // of the disk; not given: see diskBoundsOf
 	Context   int        // tokens of a sequence; 0: the model's own
 	MaxBatch  int        // turns that run at the same time
 	StepSize  int        // tokens of a step
@@ -132,11 +134,17 @@ func readText(file *gguf.File) (*token.Tokenizer, *chat.Template, error) {
 	}
 	source, ok := file.String("tokenizer.chat_template")
 	if !ok {
-		return tokenizer, nil, nil
+		arch, _ := file.String("general.architecture")
+		if source, ok = chat.Builtin(builtinFor[arch]); !ok {
+			return tokenizer, nil, nil
+		}
 	}
 	template, err := chat.Compile(source, chat.Options{BOS: spelling(tokenizer, vocab.BOS), EOS: spelling(tokenizer, vocab.EOS), Now: time.Now})
 	return tokenizer, template, err
 }
+
+// builtinFor names the template of files that bring none, by architecture.
+var builtinFor = map[string]string{"gemma3": "gemma"}
 
 func spelling(t *token.Tokenizer, id token.ID) string {
 	if id < 0 {
@@ -163,8 +171,12 @@ func (r *Rooms) openMemory(s Settings, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	bounds, err := boundsOfDisk(s)
+	if err != nil {
+		return err
+	}
 	r.Store, err = store.Open(store.Options{
-		FS: files, Dir: s.DataDir, Log: log,
+		FS: files, Dir: s.DataDir, Log: log, BudgetBytes: bounds.budget, MinFreeBytes: bounds.minFree,
 		ModelFingerprint: r.Model.Fingerprint, KVFingerprint: r.Model.KVFingerprint(s.KVFormat),
 	})
 	if err != nil {

@@ -1,4 +1,7 @@
-package cli
+// Package transcript keeps the messages of a chat in the terminal, so that the
+// next one can send them again; the agent's KV then covers them. Over HTTP clients
+// do that.
+package transcript
 
 import (
 	"crypto/sha256"
@@ -14,12 +17,11 @@ import (
 	"mneme/internal/vfs"
 )
 
-// transcript keeps the messages of a terminal chat, so that the next one can
-// send them again; the agent's KV then covers them. Over HTTP clients do that.
-type transcript struct{ path string }
+// File has the messages of one agent.
+type File struct{ Path string }
 
-// transcriptPath is the file of an agent; its name may be longer than a file's.
-func transcriptPath(dataDir, agent string) string {
+// Path is where the file of an agent is; its name may be longer than a file's.
+func Path(dataDir, agent string) string {
 	digest := sha256.Sum256([]byte(agent))
 	return filepath.Join(dataDir, "terminal", hex.EncodeToString(digest[:16])+".json")
 }
@@ -30,9 +32,9 @@ type line struct {
 	Content string `json:"content"`
 }
 
-// load reads the messages; none when there is no file.
-func (t transcript) load() ([]chat.Message, error) {
-	data, err := os.ReadFile(t.path)
+// Load reads the messages; none when there is no file.
+func (t File) Load() ([]chat.Message, error) {
+	data, err := os.ReadFile(t.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -41,7 +43,7 @@ func (t transcript) load() ([]chat.Message, error) {
 	}
 	var lines []line
 	if err := json.Unmarshal(data, &lines); err != nil {
-		return nil, fmt.Errorf("%s is no list of messages (remove it to start afresh): %w", t.path, err)
+		return nil, fmt.Errorf("%s is no list of messages (remove it to start afresh): %w", t.Path, err)
 	}
 	var messages []chat.Message
 	for _, l := range lines {
@@ -50,8 +52,8 @@ func (t transcript) load() ([]chat.Message, error) {
 	return messages, nil
 }
 
-// save replaces the file.
-func (t transcript) save(messages []chat.Message) error {
+// Save replaces the file.
+func (t File) Save(messages []chat.Message) error {
 	lines := make([]line, len(messages))
 	for i, m := range messages {
 		lines[i] = line{m.Role, m.Content}
@@ -60,8 +62,8 @@ func (t transcript) save(messages []chat.Message) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(t.path), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(t.Path), 0o700); err != nil {
 		return err
 	}
-	return vfs.WriteFile(vfs.Real(), t.path, data)
+	return vfs.WriteFile(vfs.Real(), t.Path, data)
 }
