@@ -5,9 +5,23 @@ package engine
 // checked says whether this is the check build.
 const checked = true
 
-// checkStep verifies the pool's numbers after every step of the check build.
+// checkStep verifies the pool's numbers and every table, of running turns and
+// of agents, after every step of the check build.
 func (e *Engine) checkStep() {
-	if err := e.pool.CheckCounts(); err != nil {
-		panic(err)
+	errs := []error{e.pool.CheckCounts()}
+	for _, s := range e.running {
+		errs = append(errs, s.kv.Check())
+	}
+	e.table.mu.Lock()
+	defer e.table.mu.Unlock()
+	for _, s := range e.table.states {
+		if s.blocks != nil {
+			errs = append(errs, s.blocks.Check())
+		}
+	}
+	for _, err := range errs {
+		if err != nil {
+			panic(err)
+		}
 	}
 }

@@ -53,6 +53,14 @@ func (a *AgentBlocks) check() error {
 	return nil
 }
 
+// Check verifies the table's invariants and that all its blocks are held.
+func (a *AgentBlocks) Check() error {
+	if err := a.check(); err != nil {
+		return err
+	}
+	return a.pool.checkHeld(a.blocks())
+}
+
 // Len is the number of tokens with KV.
 func (a *AgentBlocks) Len() int { return len(a.tokens) }
 

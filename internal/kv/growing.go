@@ -509,6 +509,25 @@ func (g *Growing) Undo() {
 // Tokens are those with KV; read only.
 func (g *Growing) Tokens() []token.ID { return g.tokens }
 
+// Check verifies the table between steps: a key and a block per group for every
+// full block its windows hold, an open block exactly for a rest, all of them held.
+func (g *Growing) Check() error {
+	full, rest := len(g.tokens)/BlockTokens, len(g.tokens)%BlockTokens
+	if len(g.keys) != full {
+		return fmt.Errorf("kv: running table of %d tokens has %d keys", len(g.tokens), len(g.keys))
+	}
+	for gi := range g.groups {
+		gg := &g.groups[gi]
+		if len(gg.sealed) != full || (gg.open != NoBlock) != (rest > 0) {
+			return fmt.Errorf("kv: running table of %d tokens has %d sealed blocks in group %d, open block %d", len(g.tokens), len(gg.sealed), gi, gg.open)
+		}
+		if err := g.pool.checkHeld(lastFirst(gg.sealed[gg.from:], gg.open)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // --- the end ---
 
 // Freeze turns the table into an agent's and gives the stock back.

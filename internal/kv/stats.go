@@ -75,6 +75,18 @@ func (p *Pool) Check(tables ...*AgentBlocks) error {
 	return nil
 }
 
+// checkHeld says which of some blocks is not held.
+func (p *Pool) checkHeld(ids []BlockID) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, id := range ids {
+		if b := &p.blocks[id]; b.state != held || b.refs <= 0 {
+			return fmt.Errorf("kv: block %d of %q is in a table, its state is %d, refs %d", id, b.owner, b.state, b.refs)
+		}
+	}
+	return nil
+}
+
 // CheckCounts recounts states, slabs and the index while others may hold blocks.
 func (p *Pool) CheckCounts() error {
 	p.mu.Lock()

@@ -226,3 +226,31 @@ func TestAgentBlocksInvariants(t *testing.T) {
 		}()
 	}
 }
+
+// A running table's Check finds a block that is not held.
+func TestGrowingCheck(t *testing.T) {
+	p := newTestPool(t, FormatQ4, 64)
+	g := newGrowing(t, p)
+	for _, n := range []int{0, 30, 64, 150, 192} {
+		grow(t, g, ids(n, 1)[g.Len():], 50)
+		if err := g.Check(); err != nil {
+			t.Errorf("%d tokens: %v", n, err)
+		}
+	}
+	id := g.SealedBlock(0, 1)
+	p.blocks[id].refs = 0
+	if g.Check() == nil {
+		t.Error("a block without references was not found")
+	}
+	p.blocks[id].refs = 1
+	g.keys = g.keys[:2]
+	if g.Check() == nil {
+		t.Error("a missing key was not found")
+	}
+	g.keys = g.keys[:3]
+	a := g.Freeze()
+	if err := a.Check(); err != nil {
+		t.Error(err)
+	}
+	a.Release()
+}
