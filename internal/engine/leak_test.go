@@ -11,20 +11,30 @@ import (
 
 	"mneme/internal/kv"
 	"mneme/internal/testkit"
+	"mneme/internal/token"
 )
 
 // generation is one distinct agent with two turns, then gone.
 func (r *rig) generation(i int, keep bool) {
 	r.t.Helper()
 	name := fmt.Sprintf("agent-%d", i)
-	first := r.ask(greedy(promptOf(90+i%50, i), 8).as(AgentID(name)))
-	r.ask(greedy(append(append(promptOf(90+i%50, i), first.ids...), promptOf(20, i+1)...), 8).as(AgentID(name)))
+	first := r.ask(greedy(promptOfGeneration(i), 8).as(AgentID(name)))
+	r.ask(greedy(append(append(promptOfGeneration(i), first.ids...), promptOf(20, i+1)...), 8).as(AgentID(name)))
 	if keep {
 		return
 	}
 	if err := r.DeleteAgent("default", AgentID(name)); err != nil {
 		r.t.Fatal(err)
 	}
+}
+
+// promptOfGeneration begins with the number, so that no two share a block.
+func promptOfGeneration(i int) []token.ID {
+	var prompt []token.ID
+	for _, c := range fmt.Sprintf("%06d", i) {
+		prompt = append(prompt, token.ID(c))
+	}
+	return append(prompt, promptOf(90+i%50, i)...)
 }
 
 // heapInUse is the heap after two collections.
@@ -163,8 +173,8 @@ func TestManyAgentsInASmallPool(t *testing.T) {
 	if hot == 0 || hot > 60 {
 		t.Errorf("%d of %d agents are hot in a pool for about 20", hot, agents)
 	}
-	first := r.ask(greedy(promptOf(140, 0), 4).as("agent-0"))
-	if first.start != StartRestored && first.usage.Cached > 0 {
+	first := r.ask(greedy(append(promptOfGeneration(0), promptOf(60, 1)...), 4).as("agent-0"))
+	if first.start != StartRestored || first.usage.Cached < kv.BlockTokens {
 		t.Errorf("agent-0 came back %s with %d cached", first.start, first.usage.Cached)
 	}
 }
