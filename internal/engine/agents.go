@@ -192,46 +192,57 @@ func (t *agentTable) evictRank(key agentKey, s *agentState) int {
 
 // Agents lists a namespace's agents by name.
 func (e *Engine) Agents(namespace Namespace) []AgentInfo {
-	byID := map[AgentID]AgentInfo{}
+	ids := e.table.ids(namespace)
 	for _, h := range e.store.List() {
 		if h.Namespace == string(namespace) {
-			id := AgentID(h.ID)
-			byID[id] = AgentInfo{ID: id, Namespace: namespace, Model: h.Model, Tokens: h.Tokens, Turns: h.Turns, Tier: kv.TierWarm, BytesDisk: h.DiskBytes, Parent: AgentID(h.Parent), Created: h.Created, LastUsed: h.LastUsed}
+			ids[AgentID(h.ID)] = true
 		}
 	}
-	for id, info := range e.table.infos(namespace) {
-		info.BytesDisk = byID[id].BytesDisk
-		byID[id] = info
-	}
-	for id, info := range byID {
-		info.Pinned = e.table.isPinned(agentKey{namespace, id})
-		byID[id] = info
-	}
-	out := make([]AgentInfo, 0, len(byID))
-	for _, info := range byID {
-		out = append(out, info)
+	out := make([]AgentInfo, 0, len(ids))
+	for id := range ids {
+		if info, err := e.Agent(namespace, id); err == nil { // else it was deleted meanwhile
+			out = append(out, info)
+		}
 	}
 	slices.SortFunc(out, func(a, b AgentInfo) int { return cmp.Compare(a.ID, b.ID) })
 	return out
 }
 
-func (t *agentTable) isPinned(key agentKey) bool {
+// ids are the loaded agents of a namespace that exist.
+func (t *agentTable) ids(namespace Namespace) map[AgentID]bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.pinned[key]
-}
-
-// infos describes the loaded agents of a namespace that exist.
-func (t *agentTable) infos(namespace Namespace) map[AgentID]AgentInfo {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	out := map[AgentID]AgentInfo{}
+	out := map[AgentID]bool{}
 	for key, s := range t.states {
 		if key.namespace == namespace && s.exists() {
-			out[key.id] = s.info()
+			out[key.id] = true
 		}
 	}
 	return out
+}
+
+// Agent describes one agent: as it is in memory, else as the store has it.
+func (e *Engine) Agent(namespace Namespace, id AgentID) (AgentInfo, error) {
+	h, stored := e.store.Header(string(namespace), string(id))
+	info, loaded, pinned := e.table.describe(agentKey{namespace, id})
+	switch {
+	case !loaded && !stored:
+		return AgentInfo{}, ErrNoAgent
+	case !loaded:
+		info = AgentInfo{ID: id, Namespace: namespace, Model: h.Model, Tokens: h.Tokens, Turns: h.Turns, Tier: kv.TierWarm, Parent: AgentID(h.Parent), Created: h.Created, LastUsed: h.LastUsed}
+	}
+	info.BytesDisk, info.Pinned = h.DiskBytes, pinned
+	return info, nil
+}
+
+// describe gives what the table knows of an agent, if it is loaded and exists.
+func (t *agentTable) describe(key agentKey) (info AgentInfo, loaded, pinned bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s := t.states[key]; s.exists() {
+		info, loaded = s.info(), true
+	}
+	return info, loaded, t.pinned[key]
 }
 
 func (s *agentState) info() AgentInfo {
@@ -242,16 +253,6 @@ func (s *agentState) info() AgentInfo {
 		info.BytesHot, info.BytesShare = s.blocks.Bytes()
 	}
 	return info
-}
-
-// Agent describes one agent.
-func (e *Engine) Agent(namespace Namespace, id AgentID) (AgentInfo, error) {
-	for _, info := range e.Agents(namespace) {
-		if info.ID == id {
-			return info, nil
-		}
-	}
-	return AgentInfo{}, ErrNoAgent
 }
 
 // Turns lists an agent's published turns.
