@@ -1,12 +1,11 @@
 package store
 
 import (
-	"cmp"
+	"context"
 	"errors"
 	"fmt"
 
 	"mneme/internal/store/format"
-	"mneme/internal/store/journal"
 )
 
 // Check reads everything: every frame that can be found, every agent's file, and
@@ -18,9 +17,9 @@ func (s *Store) Check() error {
 		return err
 	}
 	defer s.leave()
-	errs := s.frames.Check()
+	errs := append(s.frames.Check(), s.checkFamilies())
 	for _, h := range s.List() {
-		if err := s.checkAgent(agentID{h.Namespace, h.ID}); err != nil {
+		if err := s.checkAgent(agentID{Namespace: h.Namespace, ID: h.ID}); err != nil {
 			errs = append(errs, fmt.Errorf("agent %q: %w", h.ID, err))
 		}
 	}
@@ -30,19 +29,18 @@ func (s *Store) Check() error {
 // checkAgent reads an agent's file up to its last turn and looks for the frames
 // it names. One that was deleted or published meanwhile is let be.
 func (s *Store) checkAgent(id agentID) error {
-	a := s.agent(id)
+	a := s.roster.Agent(id)
 	if a == nil {
 		return nil
 	}
-	found, err := journal.Read(s.o.FS, s.agentDir(id), a.card.End)
-	if err == nil && found.Mark != a.card.Mark {
-		err = &DamagedError{Where: s.agentDir(id), Reason: cmp.Or(found.Lost, "it is not the turn that was published")}
+	err := errors.Join(s.roster.Check(a), s.missingOf(&a.Card))
+	if err != nil {
+		_ = s.Flush(context.Background()) // the writer may be about to say why
 	}
-	missing := s.missingOf(&a.card)
-	if s.agent(id) != a {
+	if s.roster.Agent(id) != a {
 		return nil
 	}
-	return errors.Join(err, missing)
+	return err
 }
 
 func (s *Store) missingOf(c *format.Card) error {

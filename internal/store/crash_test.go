@@ -25,9 +25,8 @@ func until(n int64) func(vfs.Op) error {
 
 // runUntil runs the script on a process that dies after n operations, and
 // returns how many it would have made.
-func runUntil(t *testing.T, inner *vfs.Crashable, n int64) (*script, int64) {
+func runUntil(t *testing.T, sc *script, inner *vfs.Crashable, n int64) (*script, int64) {
 	t.Helper()
-	sc := newScript()
 	fsys := vfs.NewFailing(inner, until(n))
 	s, err := Open(options(fsys))
 	if err == nil {
@@ -42,30 +41,46 @@ func runUntil(t *testing.T, inner *vfs.Crashable, n int64) (*script, int64) {
 
 const forever = int64(1) << 60
 
-func TestScriptUndisturbed(t *testing.T) {
-	inner := vfs.NewCrashable()
-	sc, ops := runUntil(t, inner, forever)
-	s := open(t, inner)
-	found, err := sc.holds(s)
-	must(t, err)
-	must(t, s.Close())
-	if got, want := fmt.Sprint(found, sc.errs), "map[ada:4 bob:2 eve:3] []"; got != want {
-		t.Errorf("found %s, want %s", got, want)
+// histories are what is disturbed.
+var histories = map[string]func() *script{"turns": newScript, "family": newFamily}
+
+// eachHistory runs a test for each of them; ops is how many operations it makes.
+func eachHistory(t *testing.T, test func(t *testing.T, begin func() *script, ops int64)) {
+	for name, begin := range histories {
+		t.Run(name, func(t *testing.T) {
+			_, ops := runUntil(t, begin(), vfs.NewCrashable(), forever)
+			test(t, begin, ops)
+		})
 	}
-	if ops < 100 {
-		t.Errorf("%d operations: too short a story", ops)
+}
+
+func TestScriptUndisturbed(t *testing.T) {
+	for name, want := range map[string]string{"turns": "map[ada:4 bob:2 eve:3] []", "family": "map[ada:0 bob:1 eve:0] []"} {
+		inner := vfs.NewCrashable()
+		sc, ops := runUntil(t, histories[name](), inner, forever)
+		s := open(t, inner)
+		found, err := sc.holds(s)
+		must(t, err)
+		must(t, s.Close())
+		if got := fmt.Sprint(found, sc.errs); got != want {
+			t.Errorf("%s: found %s, want %s", name, got, want)
+		}
+		if ops < 100 {
+			t.Errorf("%s: %d operations: too short a story", name, ops)
+		}
 	}
 }
 
 // Power is lost after every operation of the history, with several draws of what
 // the disk had kept, and once more while the next start cleans up.
-func TestPowerLossAtEveryOperation(t *testing.T) {
-	_, ops := runUntil(t, vfs.NewCrashable(), forever)
+func TestPowerLossAtEveryOperation(t *testing.T) { eachHistory(t, powerLoss) }
+
+func powerLoss(t *testing.T, begin func() *script, ops int64) {
 	inTurn := 0
 	for at := range ops + 1 {
 		for seed := range uint64(5) {
 			inner := vfs.NewCrashable()
-			sc, _ := runUntil(t, inner, at)
+			sc, _ := runUntil(t, begin(), inner, at)
 			if sc.published["ada"] < len(sc.ada.turns) {
 				inTurn++
 			}
@@ -94,16 +109,18 @@ func goesOn(sc *script, inner *vfs.Crashable) error {
 		return err
 	}
 	sc.errs = nil
-	sc.turn(s, sc.ada, 7)
-	sc.turn(s, sc.bob, 7)
-	sc.turn(s, sc.eve, 7)
+	for _, a := range sc.actors() {
+		sc.turn(s, a, 7)
+	}
 	sc.try(s.Collect(context.Background()))
 	if err := errors.Join(sc.errs...); err != nil {
 		return err
 	}
 	found, err := sc.holds(s)
-	if err == nil && (found["ada"] != len(sc.ada.turns) || found["bob"] != len(sc.bob.turns) || found["eve"] != len(sc.eve.turns)) {
-		err = fmt.Errorf("after one more turn each: %v", found)
+	for _, a := range sc.actors() {
+		if err == nil && found[a.id] != len(a.turns) {
+			err = fmt.Errorf("after one more turn each: %v", found)
+		}
 	}
 	return errors.Join(err, s.Close())
 }
@@ -126,11 +143,12 @@ func shows(sc *script, inner *vfs.Crashable) error {
 
 // The process is killed after every operation; the next one sees what was in the
 // page cache, goes on, and then power is lost: what it has shown must stay.
-func TestKillThenPowerLossAtEveryOperation(t *testing.T) {
-	_, ops := runUntil(t, vfs.NewCrashable(), forever)
+func TestKillThenPowerLossAtEveryOperation(t *testing.T) { eachHistory(t, killThenPowerLoss) }
+
+func killThenPowerLoss(t *testing.T, begin func() *script, ops int64) {
 	for at := range ops + 1 {
 		inner := vfs.NewCrashable()
-		sc, _ := runUntil(t, inner, at)
+		sc, _ := runUntil(t, begin(), inner, at)
 		inner.Kill()
 		s := open(t, inner)
 		found, err := sc.holds(s)
@@ -157,12 +175,13 @@ func TestKillThenPowerLossAtEveryOperation(t *testing.T) {
 
 // Every operation fails once, alone: the process lives, nothing leaks, what
 // Publish promised holds, and the next turns succeed.
-func TestFailureAtEveryOperation(t *testing.T) {
-	_, ops := runUntil(t, vfs.NewCrashable(), forever)
+func TestFailureAtEveryOperation(t *testing.T) { eachHistory(t, failures) }
+
+func failures(t *testing.T, begin func() *script, ops int64) {
 	surfaced := 0
 	for at := int64(1); at <= ops; at++ {
 		for _, failure := range []error{syscall.EIO, &vfs.TornWrite{Bytes: 70, Err: syscall.ENOSPC}} {
-			if said, err := failOnce(at, failure); err != nil {
+			if said, err := failOnce(begin(), at, failure); err != nil {
 				t.Fatalf("operation %d fails with %v: %v", at, failure, err)
 			} else if said {
 				surfaced++
@@ -177,7 +196,7 @@ func TestFailureAtEveryOperation(t *testing.T) {
 
 // failOnce runs the history with the at-th of its operations failing; those of
 // looking at the result are not counted.
-func failOnce(at int64, failure error) (said bool, err error) {
+func failOnce(sc *script, at int64, failure error) (said bool, err error) {
 	inner := vfs.NewCrashable()
 	var armed atomic.Bool
 	var n atomic.Int64
@@ -188,7 +207,6 @@ func failOnce(at int64, failure error) (said bool, err error) {
 		}
 		return nil
 	})
-	sc := newScript()
 	s, err := Open(options(fsys))
 	if err == nil {
 		sc.run(s)

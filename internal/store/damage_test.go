@@ -12,6 +12,7 @@ import (
 
 	"mneme/internal/store/format"
 	"mneme/internal/store/journal"
+	"mneme/internal/store/roster"
 	"mneme/internal/store/segments"
 	"mneme/internal/vfs"
 )
@@ -197,11 +198,10 @@ func TestDamagedSegmentHeadCostsNothing(t *testing.T) {
 	}
 }
 
-const cataloguePath = "/data/agents/" + catalogueName
+const cataloguePath = "/data/agents/" + roster.CatalogueName
 
 func journalPath(ns, id, name string) string {
-	s := Store{agentsDir: "/data/agents"}
-	return filepath.Join(s.agentDir(agentID{ns, id}), name)
+	return filepath.Join("/data/agents", journal.Folder(ns, id), name)
 }
 
 // threeTurns is a closed store whose one agent has a snapshot and two turn
@@ -212,7 +212,7 @@ func threeTurns(t *testing.T) (fsys *vfs.Crashable, ada *actor, marks [3]int64) 
 	s := open(t, fsys)
 	for i, n := range []int{6, 3, 4} {
 		must(t, publish(s, ada.say(n)))
-		marks[i] = s.agent(agentID{"default", "ada"}).card.End
+		marks[i] = s.roster.Agent(agentID{Namespace: "default", ID: "ada"}).Card.End
 	}
 	must(t, s.Close())
 	must(t, fsys.Remove(cataloguePath))
@@ -247,7 +247,7 @@ func TestDamagedJournalFallsBack(t *testing.T) {
 			}
 			turn, err := fallen(s, ada)
 			must(t, err)
-			wasCut := at == marks[want-1] && s.agent(agentID{"default", "ada"}).appendable // cut between two records
+			wasCut := at == marks[want-1] && s.roster.Agent(agentID{Namespace: "default", ID: "ada"}).Appendable // cut between two records
 			if turn != want || s.List()[0].Turns != want || s.Stats().DamagedManifests == 0 && !wasCut {
 				t.Errorf("byte %d: turn %d, listed %+v, want turn %d", at, turn, s.List()[0], want)
 			}
@@ -266,7 +266,7 @@ func TestDamagedJournalFallsBack(t *testing.T) {
 // grow publishes turns until an agent's file was written anew once.
 func grow(t *testing.T, s *Store, a *actor) {
 	t.Helper()
-	for s.agent(agentID{"default", a.id}).card.SnapshotBytes < compactBytes/2 {
+	for s.roster.Agent(agentID{Namespace: "default", ID: a.id}).Card.SnapshotBytes < compactBytes/2 {
 		m := a.say(blockTokens * 64)
 		must(t, publish(s, m))
 		must(t, s.Collect(t.Context()))
@@ -360,15 +360,16 @@ func TestOtherVersions(t *testing.T) {
 	}
 	for _, c := range []struct {
 		path string
+		know int
 		edit func([]byte) []byte
 	}{
-		{journalPath("default", "ada", journal.Name), func(b []byte) []byte {
+		{journalPath("default", "ada", journal.Name), 3, func(b []byte) []byte {
 			head := b[:20+le.Uint32(b[16:])]
 			le.PutUint32(b[8:], 7)
 			le.PutUint32(b[12:], crc32.Update(crc32.Checksum(head[:12], castagnoli), castagnoli, head[16:]))
 			return b
 		}},
-		{firstSegment, func(b []byte) []byte {
+		{firstSegment, 2, func(b []byte) []byte {
 			le.PutUint32(b[8:], 7)
 			le.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
 			return b
@@ -380,7 +381,7 @@ func TestOtherVersions(t *testing.T) {
 		must(t, fsys.Remove(cataloguePath))
 		_, err := Open(options(fsys))
 		var version *VersionError
-		if !errors.As(err, &version) || !strings.Contains(err.Error(), "has format version 7, this program reads version 1") {
+		if !errors.As(err, &version) || !strings.Contains(err.Error(), fmt.Sprint("has format version 7, this program reads version ", c.know)) {
 			t.Errorf("%s: %v", c.path, err)
 		}
 		if fsys.Handles() != 0 {

@@ -1,9 +1,11 @@
 // Package store keeps agents on disk: the sealed blocks of their KV, shared by
-// key, and one file per agent with its lineage and turns. It knows what a turn
-// needs to be durable, in which order that happens, what a damaged file costs and
-// what deleting has to reach. Frames are left to its room frames, an agent's file
-// to journal, the bytes of each to format, exports and offline checks to export
-// and verify; what a payload means to kv and tensor, when to write or read to engine.
+// key, and one file per agent with its lineage and turns, which forks share until
+// they write a turn. It knows what a turn needs to be durable, in which order that
+// happens, and what deleting has to reach. Frames are left to its room frames, which
+// agents there are and what a damaged file costs to roster, an agent's file to
+// journal, that of forks to families, the bytes of each to format, exports and
+// offline checks to export and verify; what a payload means to kv and tensor, when
+// to write or read to engine.
 //
 // What stays true:
 //   - A turn is written down only after every frame it names has been synced.
@@ -17,7 +19,8 @@
 // Goroutines: one writer, started by Open and ended by Close, makes every change
 // on disk, collecting included. Readers use pread on frames that are found.
 //
-// Locks: Store.mu stands above the queue and the list of agents; frames has one of
-// its own, taken under Store.mu or alone, never the other way round. No callback
-// (Block.Copy, Block.Done) is called under either, and none is held over I/O.
+// Locks: Store.mu stands above the queue; roster and frames each have one of their
+// own. That of frames is taken under either of the others or alone, never the other
+// way round. No callback (Block.Copy, Block.Done) is called under any, and none is
+// held over I/O.
 package store

@@ -6,6 +6,7 @@ import (
 
 	"mneme/internal/store/format"
 	"mneme/internal/store/frames"
+	"mneme/internal/store/roster"
 )
 
 var (
@@ -15,7 +16,9 @@ var (
 	// ErrMissing is returned for a block or tail that is not stored.
 	ErrMissing = frames.ErrMissing
 	// ErrNoAgent is returned for an agent that was never published, or deleted.
-	ErrNoAgent = errors.New("no such agent")
+	ErrNoAgent = roster.ErrNoAgent
+	// ErrAgentExists is returned by Fork for a name that is taken.
+	ErrAgentExists = errors.New("there is such an agent")
 	// ErrClosed is returned once Close has begun.
 	ErrClosed = errors.New("store is closed")
 	// ErrNoSpace is why something was not written: less than Options.MinFreeBytes

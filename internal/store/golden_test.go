@@ -2,7 +2,9 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -10,23 +12,57 @@ import (
 	"mneme/internal/vfs"
 )
 
-var update = flag.Bool("update", false, "write testdata/v1 anew; only while version 1 is not released")
+var update = flag.Bool("update", false, "write testdata/v3 anew; only while version 3 is not released")
 
-const golden = "testdata/v1"
+const (
+	golden1 = "testdata/v1"
+	golden2 = "testdata/v2"
+	golden3 = "testdata/v3" // encrypted
+)
 
-// goldenFolder is the history of the golden files: two turns of ada, a fork, and
-// a block nobody names; everything of it but the lock is compared.
-func goldenFolder(t *testing.T) (*vfs.Crashable, []byte) {
+// counted gives 0, 1, 2, ... instead of random bytes: in a golden folder keys and
+// nonces are these.
+type counted struct{ next byte }
+
+func (c *counted) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = c.next
+		c.next++
+	}
+	return len(b), nil
+}
+
+// goldenOptions are those of the golden folders: the third is encrypted.
+func goldenOptions(t *testing.T, golden string, fsys vfs.FS) Options {
+	t.Helper()
+	if golden != golden3 {
+		return options(fsys)
+	}
+	o := encrypted(t, fsys, 'g')
+	o.Ring.Random = new(counted)
+	return o
+}
+
+// goldenFolder is the history of the golden files: two turns of ada, a fork after
+// the first that goes on and one that is only pinned, and a block nobody names;
+// everything of it but the lock is compared. The export is of the fork.
+func goldenFolder(t *testing.T, golden string) (*vfs.Crashable, []byte) {
 	t.Helper()
 	fsys := vfs.NewCrashable()
-	s := open(t, fsys)
+	s, err := Open(goldenOptions(t, golden, fsys))
+	must(t, err)
 	sc := newScript()
 	sc.turn(s, sc.ada, 6)
-	sc.fork(s)
+	sc.forkTo(s, &sc.eve)
+	sc.forkTo(s, &sc.bob)
+	sc.pin(s, "bob")
 	sc.turn(s, sc.ada, 3)
+	sc.turn(s, sc.eve, 5)
+	sc.turn(s, sc.eve, 2)
+	must(t, errors.Join(sc.errs...))
 	s.Append(blocks(newActor("cleo").say(4), func() {})[0])
 	must(t, s.Flush(t.Context()))
-	m, err := s.Load("default", "ada")
+	m, err := s.Load("default", "eve")
 	must(t, err)
 	var export bytes.Buffer
 	must(t, s.Export(&export, m, true))
@@ -54,18 +90,56 @@ func copyFiles(t *testing.T, from vfs.FS, fromDir string, to vfs.FS, toDir strin
 }
 
 // What version 1 wrote is read for ever: segment, index, agents' files with a
-// snapshot and a turn, catalogue, export.
-func TestGoldenFilesAreRead(t *testing.T) {
-	fsys, export := goldenFolder(t)
-	if *update {
-		must(t, os.RemoveAll(golden))
-		copyFiles(t, fsys, "/data", vfs.Real(), filepath.Join(golden, "data"))
-		must(t, os.WriteFile(filepath.Join(golden, "ada.export"), export, 0o600))
-	}
+// snapshot and a turn, catalogue, export. Its next turn makes an agent's file one
+// of the present version.
+func TestGoldenFilesOfVersion1(t *testing.T) {
 	sc := newScript()
 	sc.ada.say(6)
 	sc.eve = forkOf(sc.ada, "eve")
 	sc.ada.say(3)
+	goldenIsRead(t, golden1, sc, "map[ada:2 bob:0 eve:1] 3", sc.eve)
+	in := goldenExport(t, golden1, "ada")
+	if len(in.Manifest.Tokens) != 9 || len(in.Stored.Keys) != 2 || len(in.Stored.Tail) != 1 {
+		t.Errorf("imported %+v", in.Stored)
+	}
+}
+
+// And so is what version 2 wrote: beside that a family, a file based on it, who is
+// pinned.
+func TestGoldenFilesOfVersion2(t *testing.T) { goldenOfForks(t, golden2) }
+
+// And so is what version 3 wrote: the same, encrypted. The export is plain.
+func TestGoldenFilesOfVersion3(t *testing.T) {
+	if *update {
+		fsys, export := goldenFolder(t, golden3)
+		must(t, os.RemoveAll(golden3))
+		copyFiles(t, fsys, "/data", vfs.Real(), filepath.Join(golden3, "data"))
+		must(t, os.WriteFile(filepath.Join(golden3, "eve.export"), export, 0o600))
+	}
+	goldenOfForks(t, golden3)
+}
+
+func goldenOfForks(t *testing.T, golden string) {
+	t.Helper()
+	sc := newScript()
+	sc.ada.say(6)
+	sc.eve, sc.bob = forkOf(sc.ada, "eve"), forkOf(sc.ada, "bob")
+	sc.ada.say(3)
+	sc.eve.say(5)
+	sc.eve.say(2)
+	sc.pinned["bob"] = true
+	goldenIsRead(t, golden, sc, "map[ada:2 bob:1 eve:3] 5", sc.bob)
+	in := goldenExport(t, golden, "eve")
+	if len(in.Manifest.Tokens) != 13 || len(in.Stored.Keys) != 3 || len(in.Stored.Tail) != 1 {
+		t.Errorf("imported %+v", in.Stored)
+	}
+}
+
+// goldenIsRead opens a copy with and without its catalogue: it holds the turns of
+// a script and so many blocks, and next takes its next turn.
+func goldenIsRead(t *testing.T, golden string, sc *script, want string, next *actor) {
+	t.Helper()
+	turns := len(next.turns)
 	for _, catalogue := range []bool{true, false} {
 		fsys := vfs.NewCrashable()
 		copyFiles(t, vfs.Real(), filepath.Join(golden, "data"), fsys, "/data")
@@ -75,42 +149,55 @@ func TestGoldenFilesAreRead(t *testing.T) {
 		if got := findings(t, fsys, false); got != "" {
 			t.Errorf("found:\n%s", got)
 		}
-		s := open(t, fsys)
+		s, err := Open(goldenOptions(t, golden, fsys))
+		must(t, err)
 		found, err := sc.holds(s)
 		must(t, err)
-		if found["ada"] != 2 || found["eve"] != 1 || s.Stats().Blocks != 3 {
-			t.Errorf("found %v, %d blocks", found, s.Stats().Blocks)
+		if got := fmt.Sprint(found, " ", s.Stats().Blocks); got != want {
+			t.Errorf("found %s, want %s", got, want)
 		}
-		must(t, publish(s, sc.eve.say(5)))
-		sc.eve.turns, sc.eve.all = sc.eve.turns[:1], sc.eve.turns[0].Tokens
+		must(t, publish(s, next.say(5)))
 		must(t, s.Close())
-	}
-	data, err := os.ReadFile(filepath.Join(golden, "ada.export"))
-	must(t, err)
-	in, err := imported(data)
-	must(t, err)
-	if len(in.Manifest.Tokens) != 9 || len(in.Stored.Keys) != 2 || len(in.Stored.Tail) != 1 {
-		t.Errorf("imported %+v", in.Stored)
+		must(t, fsys.Remove(cataloguePath))
+		s, err = Open(goldenOptions(t, golden, fsys))
+		must(t, err)
+		if turn, err := standsAt(s, next); err != nil || turn != turns+1 {
+			t.Errorf("%s is at turn %d after the next: %v", next.id, turn, err)
+		}
+		must(t, s.Close())
+		next.turns = next.turns[:turns]
+		next.all = next.turns[turns-1].Tokens
 	}
 }
 
-// The same history gives the same bytes as when version 1 was fixed.
+func goldenExport(t *testing.T, golden, id string) *Imported {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(golden, id+".export"))
+	must(t, err)
+	in, err := imported(data)
+	must(t, err)
+	return in
+}
+
+// The same history gives the same bytes as when version 2 was fixed, and 3.
 func TestGoldenFilesAreWritten(t *testing.T) {
-	fsys, export := goldenFolder(t)
-	must(t, filepath.Walk(filepath.Join(golden, "data"), func(path string, info os.FileInfo, err error) error {
-		if err != nil || info.IsDir() {
-			return err
+	for _, golden := range []string{golden2, golden3} {
+		fsys, export := goldenFolder(t, golden)
+		must(t, filepath.Walk(filepath.Join(golden, "data"), func(path string, info os.FileInfo, err error) error {
+			if err != nil || info.IsDir() {
+				return err
+			}
+			rel, err := filepath.Rel(golden, path)
+			must(t, err)
+			want, err := os.ReadFile(path)
+			must(t, err)
+			if got, err := vfs.ReadFile(fsys, "/"+rel); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s of %s differs: %v", rel, golden, err)
+			}
+			return nil
+		}))
+		if want, err := os.ReadFile(filepath.Join(golden, "eve.export")); err != nil || !bytes.Equal(export, want) {
+			t.Errorf("export of %s differs: %v", golden, err)
 		}
-		rel, err := filepath.Rel(golden, path)
-		must(t, err)
-		want, err := os.ReadFile(path)
-		must(t, err)
-		if got, err := vfs.ReadFile(fsys, "/"+rel); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s differs: %v", rel, err)
-		}
-		return nil
-	}))
-	if want, err := os.ReadFile(filepath.Join(golden, "ada.export")); err != nil || !bytes.Equal(export, want) {
-		t.Errorf("export differs: %v", err)
 	}
 }

@@ -20,6 +20,7 @@ type AgentHeader struct {
 	ModelFingerprint, KVFingerprint string
 	Tokens, KVTokens, Turns         int
 	Created, LastUsed               time.Time
+	Pinned                          bool
 	DiskBytes                       int64  // its file and the frames it names; shared ones count for each agent
 	Damaged                         string // why it cannot be read; empty for all others
 }
@@ -29,7 +30,7 @@ func headerOf(c *format.Card, damaged string) AgentHeader {
 		Namespace: c.Namespace, ID: c.ID, Model: c.Model, Parent: c.Parent,
 		ModelFingerprint: c.ModelFingerprint, KVFingerprint: c.KVFingerprint,
 		Tokens: c.Tokens, KVTokens: c.KVTokens, Turns: c.Turns,
-		Created: c.Created, LastUsed: c.LastUsed, DiskBytes: c.DiskBytes, Damaged: damaged,
+		Created: c.Created, LastUsed: c.LastUsed, Pinned: c.Pinned, DiskBytes: c.DiskBytes, Damaged: damaged,
 	}
 }
 

@@ -53,6 +53,48 @@ func (w *world) publish(t *rapid.T) {
 	w.saw(m, w.durable, w.seen)
 }
 
+// fork makes an agent that is not there what another is.
+func (w *world) fork(t *rapid.T) {
+	from, to := w.actor(t), w.actor(t)
+	if w.published[from.id] == 0 {
+		return
+	}
+	m, err := w.s.Load("default", from.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.ID, m.Parent = to.id, from.id
+	err = w.s.Fork(t.Context(), m)
+	if (err == nil) != (w.published[to.id] == 0) {
+		t.Fatalf("fork of %s to %s, at turn %d: %v", from.id, to.id, w.published[to.id], err)
+	}
+	if err != nil {
+		return
+	}
+	// blocks that one of that name has left go on from what the new one never had
+	maps.DeleteFunc(w.owner, func(_ kv.Key, id string) bool { return id == to.id })
+	w.actors[to.id] = forkOf(from, to.id)
+	w.published[to.id] = len(from.turns)
+}
+
+func (w *world) pin(t *rapid.T) {
+	a := w.actor(t)
+	m, err := w.s.Load("default", a.id)
+	if (err == nil) != (w.published[a.id] > 0) {
+		t.Fatalf("load %s at turn %d: %v", a.id, w.published[a.id], err)
+	}
+	if err != nil {
+		return
+	}
+	m.Pinned = !m.Pinned
+	if err := w.s.Publish(t.Context(), m, nil); err != nil {
+		t.Fatal(err)
+	}
+	if h, _ := w.s.Header("default", a.id); h.Pinned != m.Pinned {
+		t.Fatalf("agent %s: pinned %v", a.id, h.Pinned)
+	}
+}
+
 func (w *world) append(t *rapid.T) {
 	a := w.actor(t)
 	m := a.say(rapid.IntRange(1, 9).Draw(t, "tokens")) // a turn that is never published
@@ -155,8 +197,8 @@ func (w *world) check(t *rapid.T) {
 	}
 }
 
-// Any sequence of publishes, appends, deletes, restarts and crashes leaves what
-// plain maps say.
+// Any sequence of publishes, forks, pins, appends, deletes, restarts and crashes
+// leaves what plain maps say.
 func TestStoreIsAMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &world{
@@ -166,7 +208,7 @@ func TestStoreIsAMap(t *testing.T) {
 		w.s = open2(t, w.fsys)
 		defer func() { _ = w.s.Close() }()
 		t.Repeat(map[string]func(*rapid.T){
-			"publish": w.publish, "append": w.append, "delete": w.delete, "reopen": w.reopen, "crash": w.crash,
+			"publish": w.publish, "fork": w.fork, "pin": w.pin, "append": w.append, "delete": w.delete, "reopen": w.reopen, "crash": w.crash,
 			"": w.check,
 		})
 	})

@@ -25,6 +25,7 @@ type commit struct {
 	manifest Manifest
 	tail     []TailBlock
 	flush    bool // no manifest, only the sync
+	fork     bool // the agent is new, and a member of a family
 	state    atomic.Int32
 	done     chan error // of 1: the result
 
@@ -50,13 +51,17 @@ const (
 // When ctx ends before the writer has begun, nothing is published; after that,
 // Publish waits for the result.
 func (s *Store) Publish(ctx context.Context, m Manifest, tail []TailBlock) error {
-	m = clipped(m)
+	return s.publish(ctx, "publish", &commit{manifest: clipped(m), tail: tail})
+}
+
+func (s *Store) publish(ctx context.Context, what string, c *commit) error {
+	m := &c.manifest
 	m.ModelFingerprint, m.KVFingerprint = s.o.ModelFingerprint, s.o.KVFingerprint
-	if err := format.CheckManifest(&m); err != nil {
+	if err := format.CheckManifest(m); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	if err := s.commit(ctx, &commit{manifest: m, tail: tail}); err != nil {
-		return fmt.Errorf("store: publish %q: %w", m.ID, err)
+	if err := s.commit(ctx, c); err != nil {
+		return fmt.Errorf("store: %s %q: %w", what, m.ID, err)
 	}
 	return nil
 }
@@ -163,7 +168,7 @@ func (c *commit) appendTail(w *writer, ref TailRef, t TailBlock) error {
 		Kind: format.Tail, Form: t.Form, Group: t.Group, Tokens: t.Tokens,
 		PayloadBytes: t.SizeBytes, Key: ref.Key, Parent: c.manifest.LastKey(),
 	}
-	at, err := w.out.Append(f, t.Copy)
+	at, err := w.out.Append(c.manifest.Namespace, f, t.Copy)
 	if err == nil {
 		c.at = append(c.at, at)
 	}
@@ -174,7 +179,11 @@ func (c *commit) finish(w *writer, syncErr error) {
 	if c.err == nil {
 		c.err = c.durable(w, syncErr)
 	}
-	if c.err == nil && !c.flush {
+	switch {
+	case c.err != nil || c.flush:
+	case c.fork:
+		c.err = w.fork(&c.manifest)
+	default:
 		c.err = w.install(&c.manifest)
 	}
 	c.unpin(w.s.frames)

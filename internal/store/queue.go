@@ -10,6 +10,7 @@ import (
 // Block is a sealed block on its way to disk. Its bytes must not change and
 // Tokens must not be touched until Done.
 type Block struct {
+	Namespace   string // whose key encrypts it, with Options.Ring
 	Key, Parent kv.Key
 	Group       int
 	Form        quant.KVForm
@@ -114,7 +115,7 @@ func (s *Store) takeCommits(run []*commit) []*commit {
 
 func (j *blockJob) run(w *writer) {
 	b := &j.block
-	_, err := w.out.Append(b.frame(), b.Copy)
+	_, err := w.out.Append(b.Namespace, b.frame(), b.Copy)
 	w.s.settle(b, err)
 	b.Done()
 }

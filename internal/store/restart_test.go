@@ -45,8 +45,15 @@ func TestATurnCostsWhatIsNew(t *testing.T) {
 
 // crowd is a closed data folder with n agents of 300 tokens.
 func crowd(t testing.TB, fsys vfs.FS, dir string, n int) Options {
+	t.Helper()
 	o := options(fsys)
-	o.Dir, o.SegmentBytes = dir, 1<<30
+	o.Dir = dir
+	return crowdIn(t, o, n)
+}
+
+func crowdIn(t testing.TB, o Options, n int) Options {
+	t.Helper()
+	o.SegmentBytes = 1 << 30
 	s, err := Open(o)
 	must(t, err)
 	for i := range n {
@@ -62,18 +69,22 @@ func crowd(t testing.TB, fsys vfs.FS, dir string, n int) Options {
 func TestStartReadsNoAgent(t *testing.T) {
 	inner := vfs.NewCrashable()
 	o := crowd(t, inner, "/data", 50)
+	s, err := Open(o)
+	must(t, err)
+	forks(t, s, "7", 10)
+	must(t, s.Close())
 	var opened atomic.Int64
 	o.FS = vfs.NewFailing(inner, func(op vfs.Op) error {
-		if op.Kind == vfs.OpOpen && strings.HasPrefix(filepath.Base(op.Name), journal.Name) {
+		if op.Kind == vfs.OpOpen && (strings.HasPrefix(filepath.Base(op.Name), journal.Name) || strings.Contains(op.Name, "/families/")) {
 			opened.Add(1)
 		}
 		return nil
 	})
-	s, err := Open(o)
+	s, err = Open(o)
 	must(t, err)
 	must(t, s.Flush(t.Context()))
 	st, list := s.Stats(), s.List()
-	if got := fmt.Sprint(opened.Load(), st.Agents, st.NamedBytes == st.LiveBytes, st.LiveBytes > 0, list[7].Tokens, list[7].DiskBytes > 1000); got != "0 50 true true 300 true" {
+	if got := fmt.Sprint(opened.Load(), st.Agents, st.NamedBytes == st.LiveBytes, st.LiveBytes > 0, list[55].Tokens, list[55].DiskBytes > 1000, " ", list[55].ID); got != "0 60 true true 300 true fork-5" {
 		t.Errorf("opened, agents, all named, bytes, tokens, on disk = %s", got)
 	}
 	m, err := s.Load("default", "7")
@@ -129,6 +140,52 @@ func TestStartWithManyAgents(t *testing.T) {
 	t.Logf("start with 1 agent %v, with 200 %v", one, many)
 	if many > one+100*time.Millisecond {
 		t.Errorf("start with 1 agent takes %v, with 200 %v", one, many)
+	}
+}
+
+// Start with one agent, with a thousand, and with a thousand forks of one, after a
+// clean end and after none; in a plain folder and in an encrypted one.
+func BenchmarkOpen(b *testing.B) {
+	for _, ring := range []bool{false, true} {
+		for _, n := range []int{1, 1000, -1000} {
+			for _, clean := range []bool{true, false} {
+				name := fmt.Sprintf("ring=%v/agents=%d/clean=%v", ring, n, clean)
+				o := benchFolder(b, ring, n)
+				b.Run(name, func(b *testing.B) { benchOpen(b, o, clean) })
+			}
+		}
+	}
+}
+
+// benchFolder has n agents, or one and that many forks of it.
+func benchFolder(b *testing.B, ring bool, n int) Options {
+	o := options(vfs.Real())
+	o.Dir = b.TempDir()
+	if ring {
+		o.Ring = ringIn(b, o.FS, o.Dir, 'm')
+	}
+	o = crowdIn(b, o, max(1, n))
+	if n < 0 {
+		s, err := Open(o)
+		must(b, err)
+		forks(b, s, "0", -n)
+		must(b, s.Close())
+	}
+	return o
+}
+
+func benchOpen(b *testing.B, o Options, clean bool) {
+	for range b.N {
+		b.StopTimer()
+		if !clean {
+			must(b, o.FS.Remove(filepath.Join(o.Dir, "agents", "catalogue")))
+		}
+		b.StartTimer()
+		s, err := Open(o)
+		must(b, err)
+		b.StopTimer()
+		must(b, s.Close())
+		b.StartTimer()
 	}
 }
 

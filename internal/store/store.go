@@ -12,6 +12,8 @@ import (
 
 	"mneme/internal/store/format"
 	"mneme/internal/store/frames"
+	"mneme/internal/store/keyring"
+	"mneme/internal/store/roster"
 	"mneme/internal/store/segments"
 	"mneme/internal/vfs"
 )
@@ -23,6 +25,8 @@ type Options struct {
 
 	ModelFingerprint string // written into every manifest
 	KVFingerprint    string // hex; names the folder of the segments
+
+	Ring *keyring.Ring // of Dir's folder keys: what is written is encrypted; nil: plain
 
 	Clock        func() time.Time // time.Now when nil
 	SegmentBytes int64            // a segment is closed at this size; 256 MiB when 0
@@ -64,23 +68,20 @@ func isHex(s string) bool {
 //   - An agent that Publish returned nil for is durable.
 //   - All methods may be called at the same time.
 type Store struct {
-	o         Options
-	agentsDir string
-	lock      io.Closer
-	frames    *frames.Shelf
-	clean     bool              // the last run ended with Close
-	gone      map[string]*agent // by folder: deleted, not yet erased; Open's, then the writer's
-	writing   sync.WaitGroup    // the writer goroutine
-	reading   sync.WaitGroup    // calls between enter and leave; Add under mu
+	o       Options
+	lock    io.Closer
+	frames  *frames.Shelf
+	roster  *roster.Roster
+	clean   bool           // the last run ended with Close
+	writing sync.WaitGroup // the writer goroutine
+	reading sync.WaitGroup // calls between enter and leave; Add under mu
 
 	mu      sync.Mutex
 	wake    *sync.Cond // of mu: a job was queued, or closed
 	closed  bool
 	jobs    []job
 	pending map[format.BlockID]struct{} // queued blocks
-	agents  map[agentID]*agent
-	naming  bool  // what agents name is counted in frames
-	stats   Stats // Stats() adds what frames counts, and what is counted on demand
+	stats   Stats                       // Stats() adds what frames and roster count, and what is counted on demand
 }
 
 // Stats is one snapshot; bytes and counts since Open unless they are states.
@@ -116,13 +117,7 @@ func Open(o Options) (*Store, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	s := &Store{
-		o:         o,
-		agentsDir: filepath.Join(o.Dir, "agents"),
-		gone:      map[string]*agent{},
-		pending:   map[format.BlockID]struct{}{},
-		agents:    map[agentID]*agent{},
-	}
+	s := &Store{o: o, pending: map[format.BlockID]struct{}{}}
 	s.wake = sync.NewCond(&s.mu)
 	if err := s.open(); err != nil {
 		return nil, fmt.Errorf("store: %w", errors.Join(err, s.closeFiles()))
@@ -135,6 +130,9 @@ func (s *Store) open() error {
 	if err := vfs.MkdirDurable(s.o.FS, s.o.Dir); err != nil {
 		return fmt.Errorf("make data folder: %w", err)
 	}
+	if err := s.checkKeys(); err != nil {
+		return err
+	}
 	clean, err := s.takeLock()
 	if err != nil {
 		return err
@@ -143,20 +141,25 @@ func (s *Store) open() error {
 	if err := s.probe(); err != nil {
 		return err
 	}
+	if err := s.loadKeys(); err != nil {
+		return err
+	}
 	folder := segments.Folder{FS: s.o.FS, Dir: filepath.Join(s.o.Dir, "kv", s.o.KVFingerprint), Fingerprint: s.o.KVFingerprint}
-	for _, dir := range []string{s.agentsDir, folder.Dir} {
+	for _, dir := range []string{folder.Dir} {
 		if err := vfs.MkdirDurable(s.o.FS, dir); err != nil {
 			return fmt.Errorf("make data folder: %w", err)
 		}
 	}
 	s.frames, err = frames.Open(frames.Options{
-		Folder: folder, SegmentBytes: s.o.SegmentBytes, BudgetBytes: s.o.BudgetBytes, MinFreeBytes: s.o.MinFreeBytes,
+		Folder: folder, Ring: s.o.Ring, SegmentBytes: s.o.SegmentBytes, BudgetBytes: s.o.BudgetBytes, MinFreeBytes: s.o.MinFreeBytes,
 		Clock: s.o.Clock, Log: s.o.Log,
 	})
 	if err != nil {
 		return err
 	}
-	return s.loadAgents()
+	s.noteKeys()
+	s.roster, err = roster.Open(roster.Options{FS: s.o.FS, DataDir: s.o.Dir, Frames: s.frames, Ring: s.o.Ring, Clean: clean, Log: s.o.Log})
+	return err
 }
 
 // Close writes what is queued, ends the writer and releases the folder. Calls
@@ -168,7 +171,7 @@ func (s *Store) Close() error {
 	}
 	s.writing.Wait()
 	s.reading.Wait()
-	s.saveCatalogue()
+	s.roster.Save()
 	s.markClean()
 	return s.closeFiles()
 }
@@ -219,11 +222,10 @@ func (s *Store) count(change func(*Stats)) {
 func (s *Store) Stats() Stats {
 	s.mu.Lock()
 	out := s.stats
-	out.Agents, out.QueuedBlocks = len(s.agents), len(s.pending)
-	for _, a := range s.agents {
-		out.AgentBytes += a.card.End
-	}
+	out.QueuedBlocks = len(s.pending)
 	s.mu.Unlock()
+	agents := s.roster.Stats()
+	out.Agents, out.AgentBytes, out.DamagedManifests = agents.Agents, agents.Bytes, agents.Damaged
 	out.addFrames(s.frames.Stats())
 	return out
 }

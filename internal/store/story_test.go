@@ -129,7 +129,7 @@ func blocks(m Manifest, done func()) []Block {
 	for i, key := range m.Keys {
 		tokens := m.Tokens[i*m.BlockTokens : (i+1)*m.BlockTokens]
 		out = append(out, Block{
-			Key: key, Parent: parent, Form: quant.KVQ4, Tokens: tokens, SizeBytes: payloadBytes,
+			Namespace: "default", Key: key, Parent: parent, Form: quant.KVQ4, Tokens: tokens, SizeBytes: payloadBytes,
 			Copy: fill(payload(parent, tokens)), Done: done,
 		})
 		parent = key
@@ -180,6 +180,7 @@ func standsAt(s *Store, a *actor) (turn int, err error) {
 		return turn, fmt.Errorf("agent %s has %d turns, of %d that were tried", a.id, turn, len(a.turns))
 	}
 	want := a.turns[turn-1]
+	want.Pinned = got.Pinned
 	want.Tail, want.ModelFingerprint, want.KVFingerprint = got.Tail, "m0", fingerprint
 	if !reflect.DeepEqual(got, want) {
 		return turn, fmt.Errorf("agent %s:\n got %+v\nwant %+v", a.id, got, want)
@@ -222,24 +223,38 @@ func readAll(s *Store, m Manifest) error {
 	return nil
 }
 
-// script is the history that is disturbed at every operation: turns of two
-// agents, one forked, one deleted in the middle and begun anew, blocks across
-// segments that are collected.
+// script is a history that is disturbed at every operation.
 type script struct {
-	ada, bob, eve *actor         // eve is forked from ada
-	published     map[string]int // the last turn that Publish returned nil for
-	bobGone       bool           // bob's first turn was deleted for good
-	errs          []error        // all that surfaced
+	ada, bob, eve *actor // the first may be anybody's parent
+	play          func(sc *script, s *Store)
+	published     map[string]int  // the last turn that Publish returned nil for
+	gone          map[string]int  // of agents whose Delete returned nil: the last turn they can have had
+	pinned        map[string]bool // whose pin was published
+	errs          []error         // all that surfaced
 }
 
+// newScript has turns of two agents, one forked, one deleted in the middle and
+// begun anew, blocks across segments that are collected.
 func newScript() *script {
-	return &script{ada: newActor("ada"), bob: newActor("bob"), eve: newActor("eve"), published: map[string]int{}}
+	return &script{
+		ada: newActor("ada"), bob: newActor("bob"), eve: newActor("eve"), play: (*script).turns,
+		published: map[string]int{}, gone: map[string]int{}, pinned: map[string]bool{},
+	}
+}
+
+// newFamily has two forks of an agent: one is pinned, deleted and forked anew,
+// one goes on by itself and is deleted, and the parent is deleted.
+func newFamily() *script {
+	sc := newScript()
+	sc.play = (*script).family
+	return sc
 }
 
 func (sc *script) actors() []*actor { return []*actor{sc.ada, sc.bob, sc.eve} }
 
 func (sc *script) turn(s *Store, a *actor, n int) {
 	m := a.say(n)
+	m.Pinned = sc.pinned[a.id]
 	if err := publish(s, m); err != nil {
 		sc.errs = append(sc.errs, err)
 		return
@@ -247,9 +262,11 @@ func (sc *script) turn(s *Store, a *actor, n int) {
 	sc.published[a.id] = len(m.Turns)
 }
 
-// fork makes eve what ada is, without writing a frame. Where ada could not be
-// published, eve begins empty.
-func (sc *script) fork(s *Store) {
+func (sc *script) fork(s *Store) { sc.forkTo(s, &sc.eve) }
+
+// forkTo makes somebody what ada is, without writing a frame. Where ada could not
+// be published, he begins empty; where he is still there, he stays.
+func (sc *script) forkTo(s *Store, to **actor) {
 	m, err := s.Load("default", "ada")
 	if err != nil {
 		sc.errs = append(sc.errs, err)
@@ -258,13 +275,43 @@ func (sc *script) fork(s *Store) {
 	ada := *sc.ada
 	ada.turns = ada.turns[:len(m.Turns)]
 	ada.all = slices.Clip(ada.turns[len(m.Turns)-1].Tokens)
-	sc.eve = forkOf(&ada, "eve")
-	m.ID, m.Parent = "eve", "ada"
-	if err := s.Publish(context.Background(), m, nil); err != nil {
+	fork := forkOf(&ada, (*to).id)
+	m.ID, m.Parent = fork.id, "ada"
+	err = s.Fork(context.Background(), m)
+	if !errors.Is(err, ErrAgentExists) {
+		*to = fork
+		delete(sc.gone, fork.id)
+		delete(sc.pinned, fork.id)
+	}
+	if err != nil {
 		sc.errs = append(sc.errs, err)
 		return
 	}
-	sc.published["eve"] = len(m.Turns)
+	sc.published[fork.id] = len(m.Turns)
+}
+
+// pin publishes an agent as it is, pinned.
+func (sc *script) pin(s *Store, id string) {
+	m, err := s.Load("default", id)
+	if err == nil {
+		m.Pinned = true
+		err = s.Publish(context.Background(), m, nil)
+	}
+	if err != nil {
+		sc.errs = append(sc.errs, err)
+		return
+	}
+	sc.pinned[id] = true
+}
+
+func (sc *script) delete(s *Store, a *actor) {
+	err := s.Delete("default", a.id)
+	if err == nil {
+		sc.gone[a.id] = len(a.turns)
+	}
+	sc.try(err)
+	sc.published[a.id] = 0
+	delete(sc.pinned, a.id)
 }
 
 func (sc *script) try(err error) {
@@ -273,16 +320,30 @@ func (sc *script) try(err error) {
 	}
 }
 
-func (sc *script) run(s *Store) {
+func (sc *script) run(s *Store) { sc.play(sc, s) }
+
+func (sc *script) family(s *Store) {
+	sc.turn(s, sc.ada, 6)
+	sc.forkTo(s, &sc.bob)
+	sc.forkTo(s, &sc.eve)
+	sc.pin(s, "bob")
+	sc.turn(s, sc.eve, 7)
+	sc.delete(s, sc.bob)
+	sc.forkTo(s, &sc.bob)
+	sc.turn(s, sc.ada, 3)
+	sc.delete(s, sc.ada)
+	sc.delete(s, sc.eve)
+	sc.try(s.Collect(context.Background()))
+	sc.pin(s, "bob")
+}
+
+func (sc *script) turns(s *Store) {
 	sc.turn(s, sc.ada, 6)
 	sc.turn(s, sc.bob, 9)
 	sc.turn(s, sc.ada, 3)
 	sc.fork(s)
 	sc.turn(s, sc.ada, 3) // ends on a block: no tail
-	err := s.Delete("default", "bob")
-	sc.bobGone = err == nil
-	sc.try(err)
-	sc.published["bob"] = 0
+	sc.delete(s, sc.bob)
 	sc.turn(s, sc.eve, 2)
 	sc.try(s.Collect(context.Background()))
 	sc.turn(s, sc.bob, 5)
@@ -303,10 +364,21 @@ func (sc *script) holds(s *Store) (map[string]int, error) {
 		}
 		found[a.id] = turn
 	}
-	if sc.bobGone && found["bob"] == 1 {
-		return nil, errors.New("the deleted agent is back")
+	for id, turns := range sc.gone {
+		if found[id] > 0 && found[id] <= turns {
+			return nil, fmt.Errorf("agent %s was deleted and is back at turn %d", id, found[id])
+		}
 	}
-	return found, s.Check()
+	return found, errors.Join(sc.stillPinned(s), s.Check())
+}
+
+func (sc *script) stillPinned(s *Store) error {
+	for id := range sc.pinned {
+		if h, _ := s.Header("default", id); !h.Pinned {
+			return fmt.Errorf("agent %s is not pinned any more", id)
+		}
+	}
+	return nil
 }
 
 func rng(seed uint64, at int64) *rand.Rand { return rand.New(rand.NewPCG(seed, uint64(at))) }

@@ -97,11 +97,43 @@ func TestVerifyRepairs(t *testing.T) {
 	}
 }
 
+// Members of a family that cannot be read are named; what one of its files has lost
+// is put back from the other; what a fork names and is not there is told.
+func TestVerifyOfFamilies(t *testing.T) {
+	whole, _ := familyOfThree(t)
+	paths := familyFiles(t, whole)
+	for _, c := range []struct {
+		name  string
+		edit  func(fsys vfs.FS)
+		want  string
+		stays bool
+	}{
+		{"one", func(fsys vfs.FS) { change(t, fsys, paths[0], flip(70)) }, "3 members are known true", false},
+		{"stray", func(fsys vfs.FS) { must(t, vfs.WriteFile(fsys, paths[0]+".new", nil)) }, "left over by a crash true", false},
+		{"both", func(fsys vfs.FS) {
+			change(t, fsys, paths[0], flip(70))
+			change(t, fsys, paths[1], flip(70))
+		}, "agent \"fork-1\" is a member false", true},
+		{"blocks", func(fsys vfs.FS) { change(t, fsys, firstSegment, flip(64+150)) }, "agent \"fork-1\": 1 of its blocks are missing; they are computed anew false", true},
+	} {
+		fsys := vfs.NewCrashable()
+		copyFiles(t, whole, "/data", fsys, "/data")
+		c.edit(fsys)
+		findings(t, readOnly(fsys), false)
+		if got := findings(t, fsys, true); !strings.Contains(got, c.want) {
+			t.Errorf("%s: found\n%s", c.name, got)
+		}
+		if got := findings(t, fsys, false); (got != "") != c.stays {
+			t.Errorf("%s: then found\n%s", c.name, got)
+		}
+	}
+}
+
 // What a start does by itself is only told.
 func TestVerifyLeavesToTheStart(t *testing.T) {
 	fsys, _, _ := threeTurns(t)
 	dir := journalPath("default", "ada", "")
-	must(t, fsys.Rename(dir, dir+goneSuffix))
+	must(t, fsys.Rename(dir, dir+journal.GoneSuffix))
 	must(t, fsys.MkdirAll("/data/agents/empty", 0o700))
 	got := findings(t, fsys, true)
 	if !strings.Contains(got, "a delete that was cut short; the next start finishes it false") || !strings.Contains(got, "empty: left over by a first turn that was cut short false") {

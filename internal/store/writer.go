@@ -36,25 +36,20 @@ func (w *writer) loop() {
 	w.tell(ErrClosed)
 }
 
-// begin finds out what is named and finishes the deletes that a crash cut short.
+// begin finds out what is named, finishes the deletes that a crash cut short, and
+// encrypts what is plain and is not to be.
 func (w *writer) begin() {
-	w.s.nameAll()
+	w.s.roster.NameAll()
 	w.s.frames.DropUnnamedTails()
-	for dir := range w.s.gone {
-		if err := w.eraseGone(dir); err != nil {
-			w.s.o.Log.Warn("store: erase a deleted agent", "folder", dir, "err", err)
+	if gone := w.s.roster.AllGone(); len(gone) > 0 {
+		if err := w.eraseGone(gone...); err != nil {
+			w.s.o.Log.Warn("store: erase deleted agents", "folders", len(gone), "err", err)
 		}
 	}
-	w.out.Look()
-}
-
-func (s *Store) nameAll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.naming = true
-	for _, a := range s.agents {
-		s.nameLocked(a)
+	if err := w.encrypt(); err != nil {
+		w.s.o.Log.Warn("store: encrypt what was plain; the next start tries again", "err", err)
 	}
+	w.out.Look()
 }
 
 // collect does a step of it and tells who waits when that was the last.

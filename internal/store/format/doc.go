@@ -1,4 +1,4 @@
-// Package format is the data folder as bytes: frames, segments, indexes and
+// Package format is the data folder as bytes: frames, agents' files and
 // manifests, each with its magic, version and sum (docs/FORMAT.md draws them).
 // File names, what is durable and what a damaged file costs are left to store,
 // what a payload means to kv and tensor.

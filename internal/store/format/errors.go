@@ -1,18 +1,18 @@
 package format
 
-import "fmt"
+import "mneme/internal/store/records"
 
-// DamagedError says what on disk is not as it was written.
-type DamagedError struct{ Where, Reason string }
+// What reading a file can say of it.
+type (
+	DamagedError = records.DamagedError // what is not as it was written
+	VersionError = records.VersionError // it is intact, and of a version that is not read
+	KeylessError = records.KeylessError // it is intact, and its key is not there
+)
 
-func (e *DamagedError) Error() string { return fmt.Sprintf("%s is damaged: %s", e.Where, e.Reason) }
-
-// VersionError is an intact file of a version that this program does not read.
-type VersionError struct {
-	Where      string
-	Have, Know uint32
-}
-
-func (e *VersionError) Error() string {
-	return fmt.Sprintf("%s has format version %d, this program reads version %d", e.Where, e.Have, e.Know)
-}
+// What encrypts.
+type (
+	KeyID  = records.KeyID
+	Digest = records.Digest
+	Cipher = records.Cipher
+	Keys   = records.Keys
+)

@@ -1,31 +1,24 @@
 package format
 
 import (
-	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"mneme/internal/kv"
+	"mneme/internal/store/records"
 )
 
-// A journal is a head and records, the first of them a snapshot:
-//
-//	 0  magic "MNEMEAGT"                record:  0  body  u32  bytes
-//	 8  version      u32                         4  kind  u32  1 snapshot, 2 turn
-//	12  sum          u32  crc32c of              8  sum   u32  crc32c of the sum before it
-//	       [0,12) and [16,end of head)                         (the head's, for the first),
-//	16  names        u32  bytes                                [0,8) and the body
-//	20  namespace, id: strings                  12  body
-//
-// A record counts only after all before it: its sum goes on from theirs.
+// A journal is a file of records whose names are namespace and id. The
+// first record is a snapshot, alone or based on a family; a record for each turn
+// follows. A record counts only after all before it.
 const (
-	journalMagic     = "MNEMEAGT"
-	journalVersion   = 1
-	journalHeadBytes = 20
-	recordHeadBytes  = 12
+	journalMagic = "MNEMEAGT"
 
 	recordSnapshot = 1
 	recordTurn     = 2
+	recordBased    = 3 // since version 2
 )
 
 // Journal is what an agent's file says, as far as it can be read.
@@ -33,6 +26,7 @@ type Journal struct {
 	Namespace, ID string
 	Manifest      Manifest
 	Former        []kv.Key // blocks named before the last turn and not by it: for erasing
+	Base          *Base    // what its snapshot is based on, if it is
 	Mark
 
 	Turns int  // turn records
@@ -42,52 +36,77 @@ type Journal struct {
 
 // Mark is where a journal ends and how it goes on.
 type Mark struct {
-	End           int64  // after the last whole record
-	SnapshotBytes int64  // up to the end of the snapshot
-	Sum           uint32 // of the last whole record
+	records.Place       // behind the last whole record
+	SnapshotBytes int64 // up to the end of the snapshot
 }
 
-// NewJournal is a file of a head and one snapshot, and its mark.
-func NewJournal(m *Manifest, former []kv.Key) ([]byte, Mark) {
-	head := make(encoder, journalHeadBytes)
-	copy(head, journalMagic)
-	binary.LittleEndian.PutUint32(head[8:], journalVersion)
-	head.string(m.Namespace)
-	head.string(m.ID)
-	binary.LittleEndian.PutUint32(head[16:], uint32(len(head)-journalHeadBytes))
-	headSum := fileSum(head)
-	binary.LittleEndian.PutUint32(head[12:], headSum)
+// Base is a family that a snapshot says the difference to.
+type Base struct {
+	ID   FamilyID
+	Head Manifest
+}
 
+// Bases finds what a family's members have in common; the error is a
+// *DamagedError, fs.ErrNotExist, or of the disk.
+type Bases func(id FamilyID) (Manifest, error)
+
+// BaseID names the family that the snapshot is based on; zeros for none.
+func (j *Journal) BaseID() FamilyID {
+	if j.Base == nil {
+		return FamilyID{}
+	}
+	return j.Base.ID
+}
+
+// NewJournal is a file of a head and one snapshot, and its mark. With a base the
+// snapshot says what differs from it, if it can. Errors are those of c.Random.
+func NewJournal(m *Manifest, former []kv.Key, base *Base, c Cipher) ([]byte, Mark, error) {
+	file, at, err := records.New(journalMagic, nil, c, m.Namespace, m.ID)
+	if err != nil {
+		return nil, Mark{}, err
+	}
 	var body encoder
-	body.manifest(m)
+	kind := uint32(recordSnapshot)
+	if base != nil && sameShape(&base.Head, m) {
+		kind = recordBased
+		body.based(base, m)
+	} else {
+		body.manifest(m)
+	}
 	body.keys(former)
-	record, sum := newRecord(headSum, recordSnapshot, body)
-	file := append(head, record...)
-	return file, Mark{int64(len(file)), int64(len(file)), sum}
+	record, at, err := at.Record(c, kind, body)
+	return append(file, record...), Mark{at, at.End}, err
 }
 
-func newRecord(before uint32, kind uint32, body []byte) (record []byte, sum uint32) {
-	record = make([]byte, recordHeadBytes, recordHeadBytes+len(body))
-	binary.LittleEndian.PutUint32(record, uint32(len(body)))
-	binary.LittleEndian.PutUint32(record[4:], kind)
-	record = append(record, body...)
-	sum = recordSum(before, record)
-	binary.LittleEndian.PutUint32(record[8:], sum)
-	return record, sum
+// sameShape tells whether a turn's fields can make b of a, whoever they are of.
+func sameShape(a, b *Manifest) bool {
+	return a.Namespace == b.Namespace && (a.Ends == nil) == (b.Ends == nil)
 }
 
-func recordSum(before uint32, record []byte) uint32 {
-	return sum(binary.LittleEndian.AppendUint32(nil, before), record[:8], record[recordHeadBytes:])
+// based is a snapshot's manifest on top of a family.
+func (b *encoder) based(base *Base, m *Manifest) {
+	*b = append(*b, base.ID[:]...)
+	each([]string{m.Model, m.Parent, m.ModelFingerprint, m.KVFingerprint}, b.string)
+	b.time(m.Created)
+	b.counts(m.Groups, m.BlockTokens)
+	b.turn(&base.Head, m)
 }
 
 // AppendTurn is the record that makes after of before, and the mark behind it;
-// false when only a snapshot can say what has changed.
-func (at Mark) AppendTurn(before, after *Manifest) (record []byte, next Mark, ok bool) {
-	if !sameOwner(before, after) {
+// false when only a snapshot can say what has changed, or the file is of an
+// earlier version, or not encrypted as c does.
+func (at Mark) AppendTurn(before, after *Manifest, c Cipher) (record []byte, next Mark, ok bool) {
+	if !at.Takes(c) || !sameOwner(before, after) || !sameShape(before, after) {
 		return nil, Mark{}, false
 	}
-	keep := commonTokens(before, after)
 	var b encoder
+	b.turn(before, after)
+	record, place, err := at.Record(c, recordTurn, b)
+	return record, Mark{place, at.SnapshotBytes}, err == nil
+}
+
+func (b *encoder) turn(before, after *Manifest) {
+	keep := commonTokens(before, after)
 	b.time(after.LastUsed)
 	b.count(keep)
 	b.tokens(after.Tokens[keep:])
@@ -104,16 +123,14 @@ func (at Mark) AppendTurn(before, after *Manifest) (record []byte, next Mark, ok
 	b.keys(after.Keys[keep:])
 	b.count(after.KVTokens)
 	b.tails(after.Tail)
-	record, sum := newRecord(at.Sum, recordTurn, b)
-	return record, Mark{at.End + int64(len(record)), at.SnapshotBytes, sum}, true
+	b.flag(after.Pinned)
 }
 
 // sameOwner tells whether all that a turn record does not say is the same.
 func sameOwner(a, b *Manifest) bool {
 	return a.Namespace == b.Namespace && a.ID == b.ID && a.Model == b.Model && a.Parent == b.Parent &&
 		a.ModelFingerprint == b.ModelFingerprint && a.KVFingerprint == b.KVFingerprint &&
-		a.Created.Equal(b.Created) && a.Groups == b.Groups && a.BlockTokens == b.BlockTokens &&
-		(a.Ends == nil) == (b.Ends == nil)
+		a.Created.Equal(b.Created) && a.Groups == b.Groups && a.BlockTokens == b.BlockTokens
 }
 
 func common[T any](a, b []T, same func(a, b T) bool) int {
@@ -147,90 +164,115 @@ func endBefore(ends []int, n int) int {
 }
 
 // ReadJournal reads an agent's file, which path names in errors: a *VersionError
-// for an intact one of another version, a *DamagedError when not even its
-// snapshot can be read; the names are given then if the head is whole.
-func ReadJournal(b []byte, path string) (Journal, error) {
-	j, headSum, err := readJournalHead(b, path)
+// for an intact one of another version, a *KeylessError, a *DamagedError when not
+// even its snapshot can be read, or what that is based on; the names are given then
+// if the head is whole. Other errors are those of bases.
+func ReadJournal(b []byte, path string, bases Bases, keys Keys) (Journal, error) {
+	var j Journal
+	f, err := records.Open(b, journalMagic, path, nil, keys, &j.Namespace, &j.ID)
 	if err != nil {
-		return j, err
+		return Journal{}, err
 	}
-	j.Sum = headSum
-	for j.next(b) {
+	j.Place = f.Place
+	for more := true; more; {
+		if more, err = j.next(&f, bases); err != nil {
+			return j, baseError(path, err)
+		}
 	}
-	j.Rest = len(b) - int(j.End)
+	j.Rest = f.Rest()
 	if j.SnapshotBytes == 0 {
-		return j, &DamagedError{path, "its snapshot cannot be read"}
+		return j, &DamagedError{Where: path, Reason: "its snapshot cannot be read"}
 	}
 	return j, nil
 }
 
-func readJournalHead(b []byte, path string) (Journal, uint32, error) {
-	le := binary.LittleEndian
-	if len(b) < journalHeadBytes || string(b[:8]) != journalMagic {
-		return Journal{}, 0, &DamagedError{path, fmt.Sprintf("no agent's file in %d bytes", len(b))}
+// CheckJournal reads an agent's file as far as its sums tell, which takes no key:
+// where its last whole record ends, and how many bytes follow. A *DamagedError when
+// there is not even a snapshot.
+func CheckJournal(b []byte, path string) (at records.Place, rest int, err error) {
+	c, err := records.Check(b, journalMagic, path)
+	if err == nil && c.Records == 0 {
+		err = &DamagedError{Where: path, Reason: "its snapshot cannot be read"}
 	}
-	names := int64(le.Uint32(b[16:]))
-	if names > int64(len(b)-journalHeadBytes) {
-		return Journal{}, 0, &DamagedError{path, "its head is cut"}
-	}
-	head := b[:journalHeadBytes+names]
-	if have, want := fileSum(head), le.Uint32(b[12:]); have != want {
-		return Journal{}, 0, &DamagedError{path, fmt.Sprintf("its head sums to %08x, written was %08x", have, want)}
-	}
-	if v := le.Uint32(b[8:]); v != journalVersion {
-		return Journal{}, 0, &VersionError{path, v, journalVersion}
-	}
-	d := decoder{rest: head[journalHeadBytes:]}
-	j := Journal{Namespace: d.string(), ID: d.string(), Mark: Mark{End: int64(len(head))}}
-	if d.err != nil || len(d.rest) > 0 {
-		return Journal{}, 0, &DamagedError{path, "its names are not names"}
-	}
-	return j, le.Uint32(b[12:]), nil
+	return c.Place, c.Rest, err
 }
 
-// next takes the record at End; false when there is no whole one that makes sense.
-func (j *Journal) next(b []byte) bool {
-	rest := b[j.End:]
-	if len(rest) < recordHeadBytes {
-		return false
+// baseError says that a snapshot cannot be read for want of its family.
+func baseError(path string, err error) error {
+	var damaged *DamagedError
+	if errors.As(err, &damaged) || errors.Is(err, fs.ErrNotExist) {
+		return &DamagedError{Where: path, Reason: fmt.Sprintf("what it is based on cannot be read: %v", err)}
 	}
-	size := recordHeadBytes + int64(binary.LittleEndian.Uint32(rest))
-	if size > int64(len(rest)) {
-		return false
+	return err
+}
+
+// next takes the record at End; false when there is no whole one that makes
+// sense. The error is that of bases.
+func (j *Journal) next(f *records.File, bases Bases) (ok bool, err error) {
+	r, ok := f.Next()
+	if !ok {
+		return false, nil
 	}
-	record := rest[:size]
-	sum := binary.LittleEndian.Uint32(record[8:])
-	if recordSum(j.Sum, record) != sum || !j.apply(binary.LittleEndian.Uint32(record[4:]), record[recordHeadBytes:]) {
-		j.Inner = size < int64(len(rest))
-		return false
+	if r.Whole {
+		ok, err = j.apply(r, bases)
 	}
-	j.End, j.Sum = j.End+size, sum
+	if !r.Whole || !ok {
+		j.Inner = f.Inner(r)
+		return false, err
+	}
+	f.Take(r)
+	j.Place = f.Place
 	if j.SnapshotBytes == 0 {
 		j.SnapshotBytes = j.End
 	}
-	return true
+	return true, nil
 }
 
-func (j *Journal) apply(kind uint32, body []byte) bool {
-	d := &decoder{rest: body}
+func (j *Journal) apply(r records.Record, bases Bases) (ok bool, err error) {
+	d := &decoder{rest: r.Body, version: j.Version}
 	var m Manifest
 	var former []kv.Key
 	switch {
-	case kind == recordSnapshot && j.SnapshotBytes == 0:
-		m = d.manifest()
-		former = list(d, len(kv.Key{}), d.key)
-	case kind == recordTurn && j.SnapshotBytes > 0:
+	case r.Kind == recordTurn && j.SnapshotBytes > 0:
 		m = d.turnAfter(j.Manifest)
 		former = append(j.Former, j.Manifest.Keys[common(j.Manifest.Keys, m.Keys, func(a, b kv.Key) bool { return a == b }):]...)
 		j.Turns++
+	case r.Kind == recordSnapshot && j.SnapshotBytes == 0:
+		m = d.manifest()
+		former = list(d, len(kv.Key{}), d.key)
+	case r.Kind == recordBased && j.SnapshotBytes == 0 && bases != nil:
+		if m, j.Base, err = d.based(bases); err != nil {
+			return false, err
+		}
+		m.ID = j.ID
+		former = list(d, len(kv.Key{}), d.key)
 	default:
-		return false
+		return false, nil
 	}
 	if d.err != nil || len(d.rest) > 0 || m.Namespace != j.Namespace || m.ID != j.ID || CheckManifest(&m) != nil {
-		return false
+		return false, nil
 	}
 	j.Manifest, j.Former = m, former
-	return true
+	return true, nil
+}
+
+// based is the manifest, without an id, of a snapshot on top of a family.
+func (d *decoder) based(bases Bases) (Manifest, *Base, error) {
+	base := &Base{ID: FamilyID(d.take(len(FamilyID{})))}
+	if d.err != nil {
+		return Manifest{}, nil, nil
+	}
+	var err error
+	if base.Head, err = bases(base.ID); err != nil {
+		return Manifest{}, nil, err
+	}
+	m := base.Head
+	for _, s := range []*string{&m.Model, &m.Parent, &m.ModelFingerprint, &m.KVFingerprint} {
+		*s = d.string()
+	}
+	m.Created = d.time()
+	m.Groups, m.BlockTokens = d.count(), d.count()
+	return d.turnAfter(m), base, nil
 }
 
 // turnAfter is the manifest that a turn record makes of the one before.
@@ -253,6 +295,7 @@ func (d *decoder) turnAfter(m Manifest) Manifest {
 	m.Keys = instead(m.Keys, keep, list(d, len(kv.Key{}), d.key))
 	m.KVTokens = d.count()
 	m.Tail = d.tails()
+	m.Pinned = d.flag()
 	return m
 }
 

@@ -24,6 +24,7 @@ type Manifest struct {
 	Groups        int      // layer groups; each key is stored once in each. 0 reads as 1
 	KVTokens      int      // tokens that have KV: sealed blocks and tail
 	Tail          []TailRef
+	Pinned        bool // its blocks are to stay in memory as long as any other's can go
 
 	// Filled by store's Publish.
 	ModelFingerprint, KVFingerprint string

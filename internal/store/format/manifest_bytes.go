@@ -24,12 +24,13 @@ import (
 //	    turns: n, n * (turn, tokens, text end, prompt, cached, completion, finish, created)
 //	    keys: n, n * 32 bytes; groups; KV tokens; block tokens
 //	    tail: n, n * (key, group, form, tokens, bytes)
+//	    pinned: 0 or 1; since version 2
 //
 // Numbers are LEB128 varints, differences and times (Unix nanoseconds, 0 for
 // none) zigzag; a string is its length and its bytes.
 const (
 	manifestMagic     = "MNEMEMAN"
-	manifestVersion   = 1
+	manifestVersion   = 2
 	manifestHeadBytes = 24
 )
 
@@ -45,9 +46,7 @@ func EncodeManifest(m *Manifest) []byte {
 }
 
 func (b *encoder) manifest(m *Manifest) {
-	for _, s := range []string{m.Namespace, m.ID, m.Model, m.Parent, m.ModelFingerprint, m.KVFingerprint} {
-		b.string(s)
-	}
+	each([]string{m.Namespace, m.ID, m.Model, m.Parent, m.ModelFingerprint, m.KVFingerprint}, b.string)
 	b.time(m.Created)
 	b.time(m.LastUsed)
 	b.tokens(m.Tokens)
@@ -56,6 +55,7 @@ func (b *encoder) manifest(m *Manifest) {
 	b.keys(m.Keys)
 	b.counts(m.Groups, m.KVTokens, m.BlockTokens)
 	b.tails(m.Tail)
+	b.flag(m.Pinned)
 }
 
 // encoder is a body being written.
@@ -66,6 +66,14 @@ func (b *encoder) difference(n int)   { *b = binary.AppendVarint(*b, int64(n)) }
 func (b *encoder) string(s string)    { b.count(len(s)); *b = append(*b, s...) }
 func (b *encoder) time(t time.Time)   { *b = binary.AppendVarint(*b, unixNano(t)) }
 func (b *encoder) counts(list ...int) { each(list, b.count) }
+
+func (b *encoder) flag(yes bool) {
+	if yes {
+		b.count(1)
+	} else {
+		b.count(0)
+	}
+}
 
 func each[T any](list []T, do func(T)) {
 	for _, v := range list {
@@ -124,10 +132,11 @@ func unixNano(t time.Time) int64 {
 // for anything but what EncodeManifest wrote, a *VersionError for an intact one of
 // another version.
 func DecodeManifest(b []byte, path string) (Manifest, error) {
-	if err := checkManifestHead(b, path); err != nil {
+	version, err := checkManifestHead(b, path)
+	if err != nil {
 		return Manifest{}, err
 	}
-	d := decoder{rest: b[manifestHeadBytes:]}
+	d := decoder{rest: b[manifestHeadBytes:], version: version}
 	m := d.manifest()
 	if d.err == nil && len(d.rest) > 0 {
 		d.err = fmt.Errorf("%d bytes too many", len(d.rest))
@@ -136,32 +145,34 @@ func DecodeManifest(b []byte, path string) (Manifest, error) {
 		d.err = CheckManifest(&m)
 	}
 	if d.err != nil {
-		return Manifest{}, &DamagedError{path, d.err.Error()}
+		return Manifest{}, &DamagedError{Where: path, Reason: d.err.Error()}
 	}
 	return m, nil
 }
 
-func checkManifestHead(b []byte, path string) error {
+func checkManifestHead(b []byte, path string) (version uint32, err error) {
 	le := binary.LittleEndian
 	if len(b) < manifestHeadBytes || string(b[:8]) != manifestMagic {
-		return &DamagedError{path, fmt.Sprintf("no manifest in %d bytes", len(b))}
+		return 0, &DamagedError{Where: path, Reason: fmt.Sprintf("no manifest in %d bytes", len(b))}
 	}
 	if have, want := fileSum(b), le.Uint32(b[12:]); have != want {
-		return &DamagedError{path, fmt.Sprintf("sums to %08x, written was %08x", have, want)}
+		return 0, &DamagedError{Where: path, Reason: fmt.Sprintf("sums to %08x, written was %08x", have, want)}
 	}
-	if v := le.Uint32(b[8:]); v != manifestVersion {
-		return &VersionError{path, v, manifestVersion}
+	version = le.Uint32(b[8:])
+	if version < 1 || version > manifestVersion {
+		return 0, &VersionError{Where: path, Have: version, Know: manifestVersion}
 	}
 	if body := le.Uint64(b[16:]); body != uint64(len(b)-manifestHeadBytes) {
-		return &DamagedError{path, fmt.Sprintf("body of %d bytes, %d are there", body, len(b)-manifestHeadBytes)}
+		return 0, &DamagedError{Where: path, Reason: fmt.Sprintf("body of %d bytes, %d are there", body, len(b)-manifestHeadBytes)}
 	}
-	return nil
+	return version, nil
 }
 
 // decoder reads a body; after an error it gives zeros.
 type decoder struct {
-	rest []byte
-	err  error
+	rest    []byte
+	version uint32 // of the file: fields that came later are zero
+	err     error
 }
 
 var errShort = errors.New("ends in the middle of a field")
@@ -180,7 +191,20 @@ func (d *decoder) manifest() Manifest {
 	m.Keys = list(d, len(kv.Key{}), d.key)
 	m.Groups, m.KVTokens, m.BlockTokens = d.count(), d.count(), d.count()
 	m.Tail = d.tails()
+	m.Pinned = d.flag()
 	return m
+}
+
+// flag is there since version 2.
+func (d *decoder) flag() bool {
+	if d.version < 2 {
+		return false
+	}
+	v := d.count()
+	if v > 1 {
+		d.fail(errShort)
+	}
+	return v == 1
 }
 
 func (d *decoder) tokens() []token.ID {

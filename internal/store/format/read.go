@@ -3,7 +3,6 @@ package format
 import (
 	"fmt"
 	"io"
-	"slices"
 
 	"mneme/internal/kv"
 	"mneme/internal/token"
@@ -18,34 +17,90 @@ type Wanted struct {
 	AnyTokens bool // Tokens are not compared
 }
 
-// Read fills dst with the payload of the frame at an offset of r and returns the
-// frame sum. The shape noted for it, the length of dst, what is wanted and the
-// sums are compared; after an error dst holds anything.
-func (w Wanted) Read(r io.ReaderAt, at int64, noted Shape, dst []byte) (sum uint32, err error) {
-	if len(dst) != noted.PayloadBytes {
-		return 0, fmt.Errorf("payload of %d bytes, %d expected", noted.PayloadBytes, len(dst))
+// Reader reads frames, one at a time, through a buffer that grows to the largest
+// it has met.
+type Reader struct {
+	Keys Keys // nil: only plain frames can be read
+	buf  []byte
+}
+
+// Read fills dst with the payload of the frame at an offset of r. The shape noted
+// for it, the length of dst, what is wanted and the sums are compared; after an
+// error dst holds anything.
+func (d *Reader) Read(r io.ReaderAt, at int64, noted Shape, want Wanted, dst []byte) error {
+	switch {
+	case len(dst) != noted.PayloadBytes:
+		return fmt.Errorf("payload of %d bytes, %d expected", noted.PayloadBytes, len(dst))
+	case noted.Cover == Encrypted:
+		return d.readEncrypted(r, at, noted, want, dst)
 	}
-	head := make([]byte, noted.headBytes())
-	if err := w.readHead(r, at, noted, head); err != nil {
-		return 0, err
+	return d.readPlain(r, at, noted, want, dst)
+}
+
+func (d *Reader) readPlain(r io.ReaderAt, at int64, noted Shape, want Wanted, dst []byte) error {
+	head := d.buffer(noted.HeadBytes())
+	if err := ReadFull(r, head, at); err != nil {
+		return err
 	}
-	if err := readFull(r, dst, at+int64(len(head))); err != nil {
-		return 0, err
+	if err := want.check(head, noted); err != nil {
+		return err
 	}
-	return frameSum(head), checkPayload(head, dst)
+	if err := want.compareIDs(head[FixedBytes:], noted.Tokens); err != nil {
+		return err
+	}
+	if err := ReadFull(r, dst, at+int64(len(head))); err != nil {
+		return err
+	}
+	return checkBody(head, dst)
+}
+
+// readEncrypted reads the whole frame into the buffer; decrypting moves the
+// payload to dst.
+func (d *Reader) readEncrypted(r io.ReaderAt, at int64, noted Shape, want Wanted, dst []byte) error {
+	n := noted.HeadBytes() + noted.bodyBytes()
+	frame := d.buffer(n + 4*noted.Tokens)
+	head, body := noted.split(frame)
+	if err := ReadFull(r, frame[:n], at); err != nil {
+		return err
+	}
+	if err := want.check(head, noted); err != nil {
+		return err
+	}
+	if err := checkBody(head, body); err != nil {
+		return err
+	}
+	aead, err := find(d.Keys, head)
+	if err != nil {
+		return err
+	}
+	ids, err := openIDs(aead, noted, head, frame[n:n])
+	if err != nil {
+		return err
+	}
+	if err := want.compareIDs(ids, noted.Tokens); err != nil {
+		return err
+	}
+	return openPayload(aead, head, body, dst)
+}
+
+func (d *Reader) buffer(n int) []byte {
+	if cap(d.buf) < n {
+		d.buf = make([]byte, n)
+	}
+	return d.buf[:n]
 }
 
 // FrameBytesAt reads the size of the frame at an offset of r, which must end
 // before end.
 func FrameBytesAt(r io.ReaderAt, at, end int64) (int64, error) {
-	b := make([]byte, fixedBytes)
-	if at+fixedBytes > end {
+	b := make([]byte, FixedBytes)
+	if at+FixedBytes > end {
 		return 0, fmt.Errorf("%d bytes are no frame", end-at)
 	}
-	if err := readFull(r, b, at); err != nil {
+	if err := ReadFull(r, b, at); err != nil {
 		return 0, err
 	}
-	sh, err := parseShape(b)
+	sh, err := ParseShape(b)
 	if err != nil {
 		return 0, err
 	}
@@ -55,36 +110,43 @@ func FrameBytesAt(r io.ReaderAt, at, end int64) (int64, error) {
 	return sh.FrameBytes(), nil
 }
 
-func (w Wanted) readHead(r io.ReaderAt, at int64, noted Shape, head []byte) error {
-	if err := readFull(r, head, at); err != nil {
-		return err
-	}
-	f, err := parseHead(head)
-	if err != nil {
-		return err
-	}
-	if f.PayloadBytes != noted.PayloadBytes {
-		return fmt.Errorf("payload of %d bytes instead of %d", f.PayloadBytes, noted.PayloadBytes)
-	}
-	return w.compare(f)
-}
-
-func (w Wanted) compare(f Frame) error {
+// check compares all that a head says without a key.
+func (w *Wanted) check(head []byte, noted Shape) error {
+	e, err := ParseHead(head)
 	switch {
-	case f.Kind != w.Kind:
-		return fmt.Errorf("frame of kind %d instead of %d", f.Kind, w.Kind)
-	case f.Key != w.Key:
-		return fmt.Errorf("key %s instead of %s", f.Key, w.Key)
-	case f.Group != w.Group:
-		return fmt.Errorf("group %d instead of %d", f.Group, w.Group)
-	case !w.AnyTokens && !slices.Equal(f.Tokens, w.Tokens):
-		return fmt.Errorf("its %d tokens are not the %d expected", len(f.Tokens), len(w.Tokens))
+	case err != nil:
+		return err
+	case e.PayloadBytes != noted.PayloadBytes:
+		return fmt.Errorf("payload of %d bytes instead of %d", e.PayloadBytes, noted.PayloadBytes)
+	case e.Shape != noted:
+		return fmt.Errorf("version %d with %d tokens instead of %d with %d", version(e.Cover), e.Tokens, version(noted.Cover), noted.Tokens)
+	case e.Kind != w.Kind:
+		return fmt.Errorf("frame of kind %d instead of %d", e.Kind, w.Kind)
+	case e.ID.Key != w.Key:
+		return fmt.Errorf("key %s instead of %s", e.ID.Key, w.Key)
+	case e.ID.Group != w.Group:
+		return fmt.Errorf("group %d instead of %d", e.ID.Group, w.Group)
 	}
 	return nil
 }
 
-// readFull fills b from an offset; a file that ends before is an error.
-func readFull(r io.ReaderAt, b []byte, off int64) error {
+// compareIDs compares the n ids of a frame, u32 each.
+func (w *Wanted) compareIDs(ids []byte, n int) error {
+	if w.AnyTokens {
+		return nil
+	}
+	same := n == len(w.Tokens)
+	for i := 0; same && i < n; i++ {
+		same = idAt(ids, i) == w.Tokens[i]
+	}
+	if !same {
+		return fmt.Errorf("its %d tokens are not the %d expected", n, len(w.Tokens))
+	}
+	return nil
+}
+
+// ReadFull fills b from an offset; a file that ends before is an error.
+func ReadFull(r io.ReaderAt, b []byte, off int64) error {
 	n, err := r.ReadAt(b, off)
 	if n == len(b) {
 		return nil

@@ -79,6 +79,14 @@ func (w *Writer) Step() error {
 	return nil
 }
 
+// copies are those of the segment on its way that are not found yet.
+func (w *Writer) copies() []moved {
+	if w.moving == nil {
+		return nil
+	}
+	return w.moving.done
+}
+
 // abandon leaves a segment where it is; copies made of its frames are dead.
 func (w *Writer) abandon() { w.moving = nil }
 
@@ -216,11 +224,11 @@ func (w *Writer) copyFrame(m *move, id format.BlockID, p *stored) error {
 	if err != nil {
 		return err
 	}
-	at, err := w.write(id, p.Shape, func(b []byte) { copy(b, frame) })
+	at, err := w.write(id, p.Shape, func(b []byte) error { copy(b, frame); return nil })
 	if err != nil {
 		return err
 	}
-	m.done = append(m.done, moved{id, p, &stored{location: at, kind: p.kind, parent: p.parent}})
+	m.done = append(m.done, moved{id, p, &stored{location: at, kind: p.kind, parent: p.parent, key: p.key}})
 	return nil
 }
 

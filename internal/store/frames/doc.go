@@ -1,8 +1,8 @@
 // Package frames is the frames of one KV fingerprint: found by key, read, appended,
 // moved together and erased. It knows what is stored where, how many agents name
-// it, when it was last used, and when disk space is worth getting back. Whose
-// names these are, and when what becomes durable, is left to store, the files to
-// segments, the bytes to format.
+// it, when it was last used, which can be decrypted, and when disk space is worth
+// getting back. Whose names these are, and when what becomes durable, is left to
+// store, the files to segments, the keys to keyring, the bytes to format.
 //
 // What stays true:
 //   - A frame is checked before it is used; one that fails is forgotten.
@@ -14,5 +14,5 @@
 //     starts a new segment.
 //
 // Locks: Shelf.mu stands above everything in memory that the writer and readers
-// share. No other lock is taken under it, and none is held over I/O.
+// share. No lock but the ring's is taken under it, and none is held over I/O.
 package frames

@@ -10,17 +10,19 @@ import (
 	"mneme/internal/store/segments"
 )
 
-// forgetAlone forgets the blocks that nobody but a deleted agent had named, and
-// all without a name that go on from what it named or from nothing: a turn of
-// its that was not finished may have left them. Of an agent whose file could not
+// forgetAlone forgets the blocks that nobody but deleted agents had named, and
+// all without a name that go on from what they named or from nothing: a turn of
+// theirs that was not finished may have left them. Of an agent whose file could not
 // be read nobody knows more; then all blocks without a name go.
-func (s *Shelf) forgetAlone(c *format.Card, unknown bool) {
+func (s *Shelf) forgetAlone(unknown bool, deleted []*format.Card) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	root := kv.Scope{Fingerprint: s.o.Folder.Fingerprint, Namespace: c.Namespace}.Root()
-	its := map[kv.Key]bool{root: true, {}: true}
-	for _, key := range slices.Concat(c.Keys, c.Former) {
-		its[key] = true
+	its := map[kv.Key]bool{{}: true}
+	for _, c := range deleted {
+		its[kv.Scope{Fingerprint: s.o.Folder.Fingerprint, Namespace: c.Namespace}.Root()] = true
+		for _, key := range slices.Concat(c.Keys, c.Former) {
+			its[key] = true
+		}
 	}
 	for again := true; again; {
 		again = false
@@ -33,12 +35,12 @@ func (s *Shelf) forgetAlone(c *format.Card, unknown bool) {
 	}
 }
 
-// Erase forgets what only a deleted agent had, whose names are taken back, and
+// Erase forgets what only deleted agents had, whose names are taken back, and
 // overwrites everything that is not found, here and in the folders of other KV
-// fingerprints. Unknown: its file could not be read.
-func (w *Writer) Erase(c *format.Card, unknown bool) error {
+// fingerprints. Unknown: a file of theirs could not be read.
+func (w *Writer) Erase(unknown bool, deleted ...*format.Card) error {
 	w.abandon()
-	w.s.forgetAlone(c, unknown)
+	w.s.forgetAlone(unknown, deleted)
 	if err := w.eraseDead(); err != nil {
 		return err
 	}

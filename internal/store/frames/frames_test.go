@@ -43,7 +43,7 @@ func frame(kind format.Kind, name byte) format.Frame {
 func write(t *testing.T, w *Writer, frames ...format.Frame) {
 	t.Helper()
 	for _, f := range frames {
-		_, err := w.Append(f, func(dst []byte) { copy(dst, bytes.Repeat(f.Key[:1], 10)) })
+		_, err := w.Append("team", f, func(dst []byte) { copy(dst, bytes.Repeat(f.Key[:1], 10)) })
 		must(t, err)
 	}
 }
@@ -109,14 +109,14 @@ func TestEraseForgetsWhatGoesOn(t *testing.T) {
 	child.Parent = kv.Key{'b'}
 	write(t, w, frame(format.Block, 'a'), frame(format.Block, 'b'), child)
 	s.Name(names("a"))
-	must(t, w.Erase(&format.Card{Namespace: "team", Keys: []kv.Key{{'a'}, {'b'}}}, false))
+	must(t, w.Erase(false, &format.Card{Namespace: "team", Keys: []kv.Key{{'a'}, {'b'}}}))
 	if got := fmt.Sprintln(s.has("abc"), s.Stats().ErasedBytes); got != "a 384\n" {
 		t.Errorf("found, erased = %s", got)
 	}
 	if _, err := s.Raw(format.BlockID{Key: kv.Key{'c'}}); !errors.Is(err, ErrMissing) {
 		t.Errorf("raw: %v", err)
 	}
-	must(t, w.Erase(&format.Card{}, true))
+	must(t, w.Erase(true, &format.Card{}))
 	if got := fmt.Sprintln(s.has("abc"), s.Stats().ErasedBytes); got != "a 384\n" {
 		t.Errorf("found, erased = %s", got)
 	}

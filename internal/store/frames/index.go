@@ -12,8 +12,9 @@ type stored struct {
 	location
 	kind   format.Kind
 	parent kv.Key
-	used   uint32 // seconds since 1970, to coarseSeconds
-	noted  uint32 // the use that is worth writing down, to savedSeconds
+	key    format.KeyID // that it is encrypted by
+	used   uint32       // seconds since 1970, to coarseSeconds
+	noted  uint32       // the use that is worth writing down, to savedSeconds
 }
 
 const (
@@ -24,11 +25,11 @@ const (
 func (s *Shelf) seconds() uint32 { return uint32(max(0, s.o.Clock().Unix())) }
 
 func storedAt(at location, e format.Entry, used uint32) *stored {
-	return &stored{location: at, kind: e.Kind, parent: e.Parent, used: used, noted: used}
+	return &stored{location: at, kind: e.Kind, parent: e.Parent, key: e.EncryptedBy, used: used, noted: used}
 }
 
 func (p *stored) entry(id format.BlockID) format.Entry {
-	return format.Entry{Kind: p.kind, ID: id, Parent: p.parent, Offset: p.at, Used: p.used, Shape: p.Shape}
+	return format.Entry{Kind: p.kind, ID: id, Parent: p.parent, Offset: p.at, Used: p.used, Shape: p.Shape, EncryptedBy: p.key}
 }
 
 // putLocked makes a frame the one that is found.
@@ -107,6 +108,22 @@ func (s *Shelf) DropUnnamedTails() {
 	}
 }
 
+// readable is false for a frame of which the key is not there: it is dead.
+func (s *Shelf) readable(c format.Cover, key format.KeyID) bool {
+	return c == format.Plain || s.o.Ring != nil && s.o.Ring.Has(key)
+}
+
+// DropUnreadable forgets the frames of erased keys.
+func (s *Shelf) DropUnreadable() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, p := range s.index {
+		if !s.readable(p.Cover, p.key) {
+			s.dropLocked(id)
+		}
+	}
+}
+
 // DropTails is DropUnnamedTails for some.
 func (s *Shelf) DropTails(tails []format.TailRef) {
 	s.mu.Lock()
@@ -151,10 +168,10 @@ func (s *Shelf) Has(id format.BlockID) bool {
 	return ok
 }
 
-// HasShape is Has for a frame of just that size.
+// HasShape is Has for a frame of just that size, under any cover.
 func (s *Shelf) HasShape(id format.BlockID, shape format.Shape) bool {
 	p, ok := s.find(id)
-	return ok && p.Shape == shape
+	return ok && p.Under(shape.Cover) == shape
 }
 
 // Missing gives the first frame that is not found; false when all are.

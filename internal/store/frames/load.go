@@ -61,6 +61,9 @@ func (s *Shelf) say(seg *segment, found segments.Found) {
 
 func (s *Shelf) addFrames(seg *segment, entries []format.Entry) {
 	for _, e := range entries {
+		if !s.readable(e.Cover, e.EncryptedBy) {
+			continue
+		}
 		s.putLocked(e.ID, storedAt(location{seg, e.Offset, e.Shape}, e, e.Used))
 	}
 }

@@ -21,10 +21,14 @@ func (s *Shelf) Read(want format.Wanted, dst []byte) error {
 	return s.readStored(id, p, want, dst)
 }
 
-// Raw gives a whole frame, checked; ErrMissing and a *format.DamagedError as Read.
+// Raw gives a whole frame, checked, and plain; ErrMissing and a *format.DamagedError
+// as Read.
 func (s *Shelf) Raw(id format.BlockID) ([]byte, error) {
 	for p, ok := s.find(id); ok; p, ok = s.find(id) {
 		frame, err := s.rawFrame(id, p)
+		if err == nil {
+			frame, err = s.plain(id, p, frame)
+		}
 		if err == nil {
 			return frame, nil
 		}
@@ -59,7 +63,9 @@ func (s *Shelf) readFrame(at location, want format.Wanted, dst []byte) error {
 	if err != nil {
 		return err
 	}
-	if _, err := want.Read(file, at.at, at.Shape, dst); err != nil {
+	reader := s.readers.Get().(*format.Reader)
+	defer s.readers.Put(reader)
+	if err := reader.Read(file, at.at, at.Shape, want, dst); err != nil {
 		return &format.DamagedError{Where: at.String(), Reason: err.Error()}
 	}
 	s.count(func(st *Stats) { st.ReadFrames++; st.ReadBytes += int64(len(dst)) })
@@ -79,16 +85,27 @@ func (s *Shelf) rawFrame(id format.BlockID, p *stored) ([]byte, error) {
 		s.quarantine(id, p, err)
 		return nil, err
 	}
-	f, _, err := format.Parse(frame)
-	if err == nil && f.ID() != id {
-		err = fmt.Errorf("it is block %s of group %d", f.Key, f.Group)
+	e, err := format.CheckFrame(frame)
+	if err == nil && e.ID != id {
+		err = fmt.Errorf("it is block %s of group %d", e.ID.Key, e.ID.Group)
 	}
-	if err != nil {
-		err = &format.DamagedError{Where: p.String(), Reason: err.Error()}
-		s.quarantine(id, p, err)
-		return nil, err
+	return frame, s.asDamage(id, p, err)
+}
+
+// plain decrypts a whole frame; one that cannot be is damaged, and forgotten.
+func (s *Shelf) plain(id format.BlockID, p *stored, frame []byte) ([]byte, error) {
+	frame, err := format.Decrypt(frame, s.keys())
+	return frame, s.asDamage(id, p, err)
+}
+
+// asDamage makes why a frame is not what was written, if it is not, its damage.
+func (s *Shelf) asDamage(id format.BlockID, p *stored, why error) error {
+	if why == nil {
+		return nil
 	}
-	return frame, nil
+	err := &format.DamagedError{Where: p.String(), Reason: why.Error()}
+	s.quarantine(id, p, err)
+	return err
 }
 
 // Check reads every frame that is found and reports what is damaged; that is

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mneme/internal/store/format"
+	"mneme/internal/store/keyring"
 	"mneme/internal/store/segments"
 )
 
@@ -22,6 +23,7 @@ var (
 // Options say where frames are kept and how many.
 type Options struct {
 	Folder       segments.Folder // of the KV fingerprint
+	Ring         *keyring.Ring   // what is written is encrypted; nil: plain
 	SegmentBytes int64           // a segment is closed at this size
 	BudgetBytes  int64           // of segments: above it, blocks without a name are dropped; 0 is no bound
 	MinFreeBytes int64           // what would leave less free on the disk is not written; 0 is no bound
@@ -36,7 +38,8 @@ type Options struct {
 //   - All methods may be called at the same time, beside one Writer.
 type Shelf struct {
 	o         Options
-	lastTaken uint32 // highest segment number in use; Open's, then the writer's
+	lastTaken uint32    // highest segment number in use; Open's, then the writer's
+	readers   sync.Pool // of *format.Reader
 
 	mu         sync.Mutex
 	index      map[format.BlockID]*stored
@@ -71,10 +74,27 @@ func Open(o Options) (*Shelf, error) {
 	s := &Shelf{
 		o: o, index: map[format.BlockID]*stored{}, named: map[format.BlockID]int{}, segments: map[uint32]*segment{},
 	}
+	s.readers.New = func() any { return &format.Reader{Keys: s.keys()} }
 	if err := s.loadSegments(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// keys are those of the ring, nil without one.
+func (s *Shelf) keys() format.Keys {
+	if s.o.Ring == nil {
+		return nil
+	}
+	return s.o.Ring
+}
+
+// cover is the one that new frames have.
+func (s *Shelf) cover() format.Cover {
+	if s.o.Ring == nil {
+		return format.Plain
+	}
+	return format.Encrypted
 }
 
 // Close closes the files; nobody uses the shelf any more.

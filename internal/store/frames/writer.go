@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"mneme/internal/store/format"
+	"mneme/internal/store/segments"
 	"mneme/internal/vfs"
 )
 
@@ -37,16 +38,20 @@ func (p Place) Lost() error { return p.seg.lost }
 // LastErr is why something was last dropped; nil after a sync that went well.
 func (w *Writer) LastErr() error { return w.lastErr }
 
-// Append writes a frame and lets it be found. It is durable after Sync.
-func (w *Writer) Append(f format.Frame, fill func(dst []byte)) (Place, error) {
-	at, err := w.append(f, fill)
+// Append writes a frame of a namespace and lets it be found. It is durable after Sync.
+func (w *Writer) Append(namespace string, f format.Frame, fill func(dst []byte)) (Place, error) {
+	key, err := w.key(namespace)
+	if err != nil {
+		return Place{}, w.failed(err)
+	}
+	at, err := w.append(f, key, fill)
 	if err != nil {
 		return Place{}, err
 	}
 	now := w.s.seconds()
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
-	w.s.putLocked(f.ID(), &stored{location: at, kind: f.Kind, parent: f.Parent, used: now, noted: now})
+	w.s.putLocked(f.ID(), &stored{location: at, kind: f.Kind, parent: f.Parent, key: key.ID, used: now, noted: now})
 	w.more = true
 	return Place{at}, nil
 }
@@ -57,14 +62,25 @@ func (w *Writer) Close() {
 	w.s.saveUses()
 }
 
+// key is that of a namespace, none without a ring.
+func (w *Writer) key(namespace string) (format.Cipher, error) {
+	if w.s.o.Ring == nil {
+		return format.Cipher{}, nil
+	}
+	return w.s.o.Ring.Of(namespace)
+}
+
 // append writes one frame at the end of the open segment. After an error the
 // segment is retired and the next frame goes to a new one.
-func (w *Writer) append(f format.Frame, fill func(dst []byte)) (location, error) {
-	return w.write(f.ID(), f.Shape(), func(b []byte) { f.Encode(b, fill) })
+func (w *Writer) append(f format.Frame, key format.Cipher, fill func(dst []byte)) (location, error) {
+	if key.AEAD == nil {
+		return w.write(f.ID(), f.Shape(), func(b []byte) error { f.Encode(b, fill); return nil })
+	}
+	return w.write(f.ID(), f.Shape().Under(format.Encrypted), func(b []byte) error { return f.Encrypt(b, key, fill) })
 }
 
 // write is append for a frame that encode gives the bytes of.
-func (w *Writer) write(id format.BlockID, shape format.Shape, encode func(b []byte)) (location, error) {
+func (w *Writer) write(id format.BlockID, shape format.Shape, encode func(b []byte) error) (location, error) {
 	sizeBytes := shape.FrameBytes()
 	if err := w.s.SpaceFor(sizeBytes); err != nil {
 		return location{}, w.failed(err)
@@ -73,7 +89,9 @@ func (w *Writer) write(id format.BlockID, shape format.Shape, encode func(b []by
 		return location{}, w.failed(fmt.Errorf("start segment: %w", err))
 	}
 	b := w.buffer(int(sizeBytes))
-	encode(b)
+	if err := encode(b); err != nil {
+		return location{}, w.failed(err)
+	}
 	at := location{w.active, w.active.end, shape}
 	if _, err := w.file.WriteAt(b, at.at); err != nil {
 		w.Retire()
@@ -141,7 +159,7 @@ func (w *Writer) start() error {
 	if err != nil {
 		return err
 	}
-	_, err = file.WriteAt(format.SegmentHead(number, s.o.Folder.Fingerprint), 0)
+	_, err = file.WriteAt(segments.Head(number, s.o.Folder.Fingerprint, s.cover()), 0)
 	if err == nil {
 		err = s.o.Folder.FS.SyncDir(s.o.Folder.Dir)
 	}
@@ -204,16 +222,23 @@ func (w *Writer) Retire() {
 	if w.Sync() != nil {
 		return
 	}
-	w.s.writeIndex(w.active, w.active.end, w.s.entriesOf(w.active))
+	w.s.writeIndex(w.active, w.active.end, w.s.entriesOf(w.active, w.copies()))
 	w.leave()
 }
 
-// entriesOf lists what is found in a segment, in order.
-func (s *Shelf) entriesOf(seg *segment) []format.Entry {
+// entriesOf lists what is found in a segment, in order, and the copies in it
+// that will be once their own segment goes.
+func (s *Shelf) entriesOf(seg *segment, copies []moved) []format.Entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	seg.touched = false
-	return inOrder(s.entriesLocked(func(other *segment) bool { return other == seg })[seg])
+	entries := s.entriesLocked(func(other *segment) bool { return other == seg })[seg]
+	for _, c := range copies {
+		if c.now.seg == seg && s.index[c.id] == c.old {
+			entries = append(entries, c.now.entry(c.id))
+		}
+	}
+	return inOrder(entries)
 }
 
 func inOrder(entries []format.Entry) []format.Entry {

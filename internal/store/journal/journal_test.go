@@ -33,15 +33,15 @@ func turn(n int) format.Manifest {
 func TestJournalIsReadAsFarAsItCanBe(t *testing.T) {
 	fsys := vfs.NewCrashable()
 	must(t, vfs.MkdirDurable(fsys, "/a"))
-	if _, err := Read(fsys, "/a", 0); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Read(fsys, "/a", 0, nil, nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("nothing there: %v", err)
 	}
 	before := turn(1)
-	data, mark := format.NewJournal(&before, nil)
+	data, mark, _ := format.NewJournal(&before, nil, nil, format.Cipher{})
 	must(t, Write(fsys, "/a", data, false))
 	grow := func(n int) {
 		m := turn(n)
-		record, next, ok := mark.AppendTurn(&before, &m)
+		record, next, ok := mark.AppendTurn(&before, &m, format.Cipher{})
 		if !ok {
 			t.Fatal("turn cannot be appended")
 		}
@@ -52,7 +52,7 @@ func TestJournalIsReadAsFarAsItCanBe(t *testing.T) {
 	grow(3)
 	at3 := mark.End
 	before = turn(4)
-	data, mark = format.NewJournal(&before, nil)
+	data, mark, _ = format.NewJournal(&before, nil, nil, format.Cipher{})
 	must(t, Write(fsys, "/a", data, true))
 	grow(5)
 	must(t, Sync(fsys, "/a"))
@@ -72,13 +72,13 @@ func TestJournalIsReadAsFarAsItCanBe(t *testing.T) {
 		{"damaged head", flipped(whole, 20), 0, "3 true false true"},
 	} {
 		must(t, vfs.WriteFile(fsys, "/a/"+Name, c.bytes))
-		f, err := Read(fsys, "/a", c.limit)
+		f, err := Read(fsys, "/a", c.limit, nil, nil)
 		if got := fmt.Sprint(len(f.Manifest.Turns), f.Kept, f.Torn, f.Lost != ""); err != nil || got != c.want {
 			t.Errorf("%s: %s, want %s, %v", c.name, got, c.want, err)
 		}
 	}
 	must(t, fsys.Remove("/a/"+Name))
-	f, err := Read(fsys, "/a", 0)
+	f, err := Read(fsys, "/a", 0, nil, nil)
 	if err != nil || !f.Kept || !f.Torn || f.End != at3 {
 		t.Errorf("only the one kept back: %+v %v", f, err)
 	}
@@ -86,7 +86,7 @@ func TestJournalIsReadAsFarAsItCanBe(t *testing.T) {
 	must(t, err)
 	must(t, vfs.WriteFile(fsys, filepath.Join("/a", Name), flipped(whole, 60)))
 	must(t, vfs.WriteFile(fsys, filepath.Join("/a", Kept), flipped(kept, 60)))
-	f, err = Read(fsys, "/a", 0)
+	f, err = Read(fsys, "/a", 0, nil, nil)
 	var damaged *format.DamagedError
 	if !errors.As(err, &damaged) || f.ID != "ada" {
 		t.Errorf("both damaged: %+v %v", f, err)

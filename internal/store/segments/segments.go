@@ -1,7 +1,7 @@
 // Package segments is the files NNNNNN.seg and NNNNNN.idx of one folder: their
-// names, how they are read at start, cut, erased in part and removed.
-// It knows which frames a segment has and that an index may be missing or wrong.
-// The bytes are left to format, which frames are wanted to store.
+// names, heads and indexes, how they are read at start, cut, erased in part and
+// removed. It knows which frames a segment has and that an index may be missing or
+// wrong. The bytes of a frame are left to format, which frames are wanted to store.
 //
 // What stays true:
 //   - Without a usable index a segment is scanned and has one again; nothing is
@@ -111,7 +111,7 @@ func (f Folder) readIndex(seg Segment) ([]format.Entry, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	return format.DecodeIndex(b, seg.Number, seg.Bytes)
+	return DecodeIndex(b, seg.Number, seg.Bytes)
 }
 
 func (f Folder) mend(seg Segment) (Found, error) {
@@ -151,7 +151,7 @@ func (f Folder) scan(file vfs.File, seg Segment) (Found, error) {
 	if err != nil {
 		return Found{}, err
 	}
-	s, err := format.Scan(file, seg.Bytes)
+	s, err := scan(file, seg.Bytes)
 	return Found{Entries: s.Entries, End: s.End, Damaged: s.Damaged, Head: headErr}, err
 }
 
@@ -161,7 +161,7 @@ func (f Folder) checkHead(file vfs.File, seg Segment) (damage, err error) {
 	if seg.Bytes < format.SegmentHeadBytes {
 		return nil, nil
 	}
-	err = format.CheckSegmentHead(file, f.Path(seg.Number), seg.Number, f.Fingerprint)
+	err = checkHead(file, f.Path(seg.Number), seg.Number, f.Fingerprint)
 	var damaged *format.DamagedError
 	if errors.As(err, &damaged) {
 		return err, nil
@@ -171,18 +171,25 @@ func (f Folder) checkHead(file vfs.File, seg Segment) (damage, err error) {
 
 // WriteIndex spares the next Load a scan; without it nothing is lost.
 func (f Folder) WriteIndex(number uint32, end int64, entries []format.Entry) error {
-	return vfs.WriteFile(f.FS, f.IndexPath(number), format.EncodeIndex(number, end, entries))
+	return vfs.WriteFile(f.FS, f.IndexPath(number), EncodeIndex(number, end, entries))
 }
 
-// WriteHead writes the head of a segment that has frames already
-// and syncs it.
-func (f Folder) WriteHead(number uint32) error {
+// WriteHead writes the head of a segment that has these frames already and syncs it.
+func (f Folder) WriteHead(number uint32, entries []format.Entry) error {
 	file, err := f.FS.OpenFile(f.Path(number), os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	_, err = file.WriteAt(format.SegmentHead(number, f.Fingerprint), 0)
+	_, err = file.WriteAt(Head(number, f.Fingerprint, coverOf(entries)), 0)
 	return errors.Join(err, file.Sync(), file.Close())
+}
+
+// coverOf is Encrypted when a frame is.
+func coverOf(entries []format.Entry) (c format.Cover) {
+	for _, e := range entries {
+		c = max(c, e.Cover)
+	}
+	return c
 }
 
 // Remove removes a segment and its index; missing ones are no error. It syncs

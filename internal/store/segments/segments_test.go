@@ -24,7 +24,7 @@ func folder(t *testing.T) (Folder, []format.Entry) {
 	t.Helper()
 	f := Folder{FS: vfs.NewCrashable(), Dir: "/kv", Fingerprint: "a1"}
 	must(t, vfs.MkdirDurable(f.FS, f.Dir))
-	data := format.SegmentHead(7, "a1")
+	data := Head(7, "a1", format.Plain)
 	var entries []format.Entry
 	for i := range 4 {
 		frame := format.Frame{Kind: format.Block, PayloadBytes: 10, Key: kv.Key{byte(i + 1)}}
@@ -97,7 +97,7 @@ func TestWriteHead(t *testing.T) {
 	if err != nil || found.Head == nil || len(found.Entries) != len(entries) {
 		t.Errorf("damaged head: %+v %v", found, err)
 	}
-	must(t, f.WriteHead(7))
+	must(t, f.WriteHead(7, entries))
 	if found, err = f.Scan(seg); err != nil || found.Head != nil {
 		t.Errorf("mended head: %+v %v", found, err)
 	}

@@ -11,14 +11,19 @@
 package verify
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 
+	"mneme/internal/store/families"
 	"mneme/internal/store/format"
 	"mneme/internal/store/journal"
+	"mneme/internal/store/keyring"
 	"mneme/internal/store/segments"
 	"mneme/internal/vfs"
 )
@@ -40,6 +45,8 @@ type check struct {
 	repair bool
 	report func(Finding)
 	stored map[string]map[format.BlockID]bool // by KV fingerprint: whole frames
+
+	families families.Folder
 }
 
 // Folder checks the data folder dir and tells report what it finds. The error is
@@ -49,7 +56,9 @@ func Folder(fsys vfs.FS, dir string, repair bool, report func(Finding)) error {
 	if err != nil {
 		return err
 	}
-	c := &check{fs: fsys, dir: dir, repair: repair, report: report, stored: map[string]map[format.BlockID]bool{}}
+	c := &check{
+		fs: fsys, dir: dir, repair: repair, report: report, stored: map[string]map[format.BlockID]bool{}, families: families.In(fsys, dir, nil),
+	}
 	return errors.Join(c.run(), unlock())
 }
 
@@ -74,7 +83,13 @@ func (c *check) run() error {
 	if err := c.dropCatalogue(); err != nil {
 		return err
 	}
+	if err := keyring.Inspect(c.fs, filepath.Join(c.dir, "keys"), c.repair, c.say); err != nil {
+		return err
+	}
 	if err := c.each("kv", c.segments); err != nil {
+		return err
+	}
+	if err := c.eachFamily(); err != nil {
 		return err
 	}
 	return c.each("agents", c.agent)
@@ -159,7 +174,11 @@ func (c *check) segment(folder segments.Folder, seg segments.Segment) error {
 	for _, e := range wanted {
 		c.stored[folder.Fingerprint][e.ID] = true
 	}
-	problems := problemsOf(found, seg, indexErr)
+	isTorn, err := torn(c.fs, path, min(found.End, seg.Bytes), seg.Bytes)
+	if err != nil {
+		return err
+	}
+	problems := problemsOf(found, seg, isTorn, indexErr)
 	if c.repair && len(problems) > 0 {
 		if err := mend(folder, seg, wanted, found); err != nil {
 			return fmt.Errorf("repair %s: %w", path, err)
@@ -171,14 +190,28 @@ func (c *check) segment(folder segments.Folder, seg segments.Segment) error {
 	return nil
 }
 
-func problemsOf(found segments.Found, seg segments.Segment, indexErr error) (problems []string) {
+// torn tells whether something follows the last whole frame but what was erased.
+func torn(fsys vfs.FS, path string, end, sizeBytes int64) (bool, error) {
+	file, err := fsys.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return false, err
+	}
+	rest := make([]byte, sizeBytes-end)
+	_, err = file.ReadAt(rest, end)
+	if err == io.EOF {
+		err = nil
+	}
+	return len(bytes.Trim(rest, "\x00")) > 0, errors.Join(err, file.Close())
+}
+
+func problemsOf(found segments.Found, seg segments.Segment, torn bool, indexErr error) (problems []string) {
 	if found.Head != nil {
 		problems = append(problems, found.Head.Error()+" (its frames count all the same)")
 	}
 	if found.Damaged > 0 {
 		problems = append(problems, fmt.Sprintf("%d stretches hold no whole frame", found.Damaged))
 	}
-	if found.End < seg.Bytes && seg.Bytes > format.SegmentHeadBytes {
+	if torn && seg.Bytes > format.SegmentHeadBytes {
 		problems = append(problems, fmt.Sprintf("torn: %d bytes after the last whole frame", seg.Bytes-found.End))
 	}
 	if indexErr != nil {
@@ -197,7 +230,7 @@ func indexed(folder segments.Folder, seg segments.Segment, whole []format.Entry)
 	if err != nil {
 		return whole, fmt.Errorf("index: %w", err)
 	}
-	listed, _, err := format.DecodeIndex(data, seg.Number, seg.Bytes)
+	listed, _, err := segments.DecodeIndex(data, seg.Number, seg.Bytes)
 	if err != nil {
 		return whole, fmt.Errorf("index: %w", err)
 	}
@@ -225,7 +258,7 @@ func stillWhole(listed, whole []format.Entry) (kept []format.Entry, err error) {
 // frames wanted, and its head if that is damaged; the rest is erased.
 func mend(folder segments.Folder, seg segments.Segment, wanted []format.Entry, found segments.Found) error {
 	if found.Head != nil {
-		if err := folder.WriteHead(seg.Number); err != nil {
+		if err := folder.WriteHead(seg.Number, found.Entries); err != nil {
 			return err
 		}
 	}
@@ -235,11 +268,14 @@ func mend(folder segments.Folder, seg segments.Segment, wanted []format.Entry, f
 
 // agent reads an agent's folder and looks for what its last turn names.
 func (c *check) agent(dir string) error {
-	if strings.HasSuffix(dir, ".gone") {
+	if strings.HasSuffix(dir, journal.GoneSuffix) {
 		c.say(dir, "a delete that was cut short; the next start finishes it", false)
 		return nil
 	}
-	found, err := journal.Read(c.fs, dir, 0)
+	if sums, encrypted, err := journal.ReadSums(c.fs, dir); encrypted {
+		return c.sums(dir, sums, err)
+	}
+	found, err := journal.Read(c.fs, dir, 0, c.families.Common, nil)
 	if err != nil {
 		return c.unreadable(dir, err)
 	}
@@ -271,8 +307,11 @@ func (c *check) unreadable(dir string, err error) error {
 // restore puts what can be read in place of an agent's file.
 func (c *check) restore(dir string, found journal.Found) error {
 	if c.repair {
-		data, _ := format.NewJournal(&found.Manifest, found.Former)
-		if err := journal.Write(c.fs, dir, data, false); err != nil {
+		data, _, err := format.NewJournal(&found.Manifest, found.Former, found.Base, format.Cipher{})
+		if err == nil {
+			err = journal.Write(c.fs, dir, data, false)
+		}
+		if err != nil {
 			return err
 		}
 	}

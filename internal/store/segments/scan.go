@@ -1,29 +1,31 @@
-package format
+package segments
 
 import (
 	"bytes"
 	"io"
+
+	"mneme/internal/store/format"
 )
 
-// Scanned is what reading a whole segment found.
-type Scanned struct {
-	Entries []Entry
+// scanned is what reading a whole segment found.
+type scanned struct {
+	Entries []format.Entry
 	End     int64 // after the last whole frame
 	Damaged int   // stretches before End that hold neither a whole frame nor zeros
 }
 
-// Scan finds the whole frames of a segment of that size. A damaged stretch costs
+// scan finds the whole frames of a segment of that size. A damaged stretch costs
 // what lies in it, not what follows; what comes after the last whole frame is a
 // torn tail. Zeros are what erasing leaves. Errors are those of r.
-func Scan(r io.ReaderAt, sizeBytes int64) (Scanned, error) {
+func scan(r io.ReaderAt, sizeBytes int64) (scanned, error) {
 	w := &window{r: r, size: sizeBytes}
-	out := Scanned{End: SegmentHeadBytes}
+	out := scanned{End: format.SegmentHeadBytes}
 	damaged, inGap := 0, false
-	for at := int64(SegmentHeadBytes); at < w.size; {
+	for at := int64(format.SegmentHeadBytes); at < w.size; {
 		e, whole, err := w.frame(at)
 		switch {
 		case err != nil:
-			return Scanned{}, err
+			return scanned{}, err
 		case whole:
 			out.Entries = append(out.Entries, e)
 			at = e.End()
@@ -31,12 +33,12 @@ func Scan(r io.ReaderAt, sizeBytes int64) (Scanned, error) {
 		default:
 			zeros, err := w.zeros(at)
 			if err != nil {
-				return Scanned{}, err
+				return scanned{}, err
 			}
 			if !inGap && !zeros {
 				damaged, inGap = damaged+1, true
 			}
-			at += alignBytes
+			at += format.AlignBytes
 		}
 	}
 	return out, nil
@@ -53,36 +55,34 @@ type window struct {
 const windowBytes = 1 << 20
 
 // frame reads the frame at an offset; false when no whole, intact one is there.
-func (w *window) frame(at int64) (Entry, bool, error) {
-	fixed, ok, err := w.bytes(at, fixedBytes)
+func (w *window) frame(at int64) (format.Entry, bool, error) {
+	fixed, ok, err := w.bytes(at, format.FixedBytes)
 	if !ok || err != nil {
-		return Entry{}, false, err
+		return format.Entry{}, false, err
 	}
-	sh, err := parseShape(fixed)
+	sh, err := format.ParseShape(fixed)
 	if err != nil {
-		return Entry{}, false, nil
+		return format.Entry{}, false, nil
 	}
-	head, ok, err := w.bytes(at, sh.headBytes())
+	head, ok, err := w.bytes(at, sh.HeadBytes())
 	if !ok || err != nil {
-		return Entry{}, false, err
+		return format.Entry{}, false, err
 	}
-	f, err := parseHead(head)
-	if err != nil {
-		return Entry{}, false, nil
+	if _, err := format.ParseHead(head); err != nil {
+		return format.Entry{}, false, nil
 	}
 	whole, ok, err := w.bytes(at, int(sh.FrameBytes()))
 	if !ok || err != nil {
-		return Entry{}, false, err
+		return format.Entry{}, false, err
 	}
-	if checkPayload(f.split(whole)) != nil {
-		return Entry{}, false, nil
-	}
-	return f.Entry(at), true, nil
+	e, err := format.CheckFrame(whole)
+	e.Offset = at
+	return e, err == nil, nil
 }
 
 // zeros tells whether a step of the file is erased.
 func (w *window) zeros(at int64) (bool, error) {
-	b, _, err := w.bytes(at, int(min(alignBytes, w.size-at)))
+	b, _, err := w.bytes(at, int(min(format.AlignBytes, w.size-at)))
 	return len(bytes.Trim(b, "\x00")) == 0, err
 }
 
@@ -106,5 +106,5 @@ func (w *window) fill(off int64, n int) error {
 		w.buf = make([]byte, want)
 	}
 	w.buf, w.at = w.buf[:want], off
-	return readFull(w.r, w.buf, off)
+	return format.ReadFull(w.r, w.buf, off)
 }

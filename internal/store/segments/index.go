@@ -1,10 +1,12 @@
-package format
+package segments
 
 import (
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 
 	"mneme/internal/kv"
+	"mneme/internal/store/format"
 )
 
 // The index of a closed segment is a head of 64 bytes and one entry per frame,
@@ -17,49 +19,35 @@ import (
 //	16  number       u32                     76  tokens   u32
 //	20  entries      u32                     80  group    u32
 //	24  end          u64 of the frames       84  used     u32  seconds since 1970
-//	32  zeros        32                      88  kind     u8, zeros 7
+//	32  zeros        32                      88  kind     u8
+//	                                         89  cover    u8
+//	                                         90  key id   6
+//
+// Version 2 is of a segment with encrypted frames; in version 1 zeros are where it
+// has cover and key id.
 const (
 	indexMagic      = "MNEMEIDX"
-	indexVersion    = 1
 	indexHeadBytes  = 64
 	indexEntryBytes = 96
 )
 
-// Entry is a frame as its segment's index lists it.
-type Entry struct {
-	Kind   Kind
-	ID     BlockID
-	Parent kv.Key
-	Offset int64
-	Used   uint32 // seconds since 1970 when it was last read or written, about; 0 unknown
-	Shape
-}
-
-// Entry lists the frame at an offset.
-func (f Frame) Entry(at int64) Entry {
-	return Entry{Kind: f.Kind, ID: f.ID(), Parent: f.Parent, Offset: at, Shape: f.Shape()}
-}
-
-// End is the offset after the frame.
-func (e Entry) End() int64 { return e.Offset + e.FrameBytes() }
-
 // EncodeIndex is the index file of a segment whose whole frames end at end.
-func EncodeIndex(number uint32, end int64, entries []Entry) []byte {
+func EncodeIndex(number uint32, end int64, entries []format.Entry) []byte {
 	le := binary.LittleEndian
 	b := make([]byte, indexHeadBytes, indexHeadBytes+len(entries)*indexEntryBytes)
 	copy(b, indexMagic)
-	le.PutUint32(b[8:], indexVersion)
+	le.PutUint32(b[8:], versionOf(coverOf(entries)))
 	le.PutUint32(b[16:], number)
 	le.PutUint32(b[20:], uint32(len(entries)))
 	le.PutUint64(b[24:], uint64(end))
 	for _, e := range entries {
 		b = appendEntry(b, e)
 	}
-	le.PutUint32(b[12:], fileSum(b))
+	le.PutUint32(b[12:], indexSum(b))
 	return b
 }
 
-func appendEntry(b []byte, e Entry) []byte {
+func appendEntry(b []byte, e format.Entry) []byte {
 	le := binary.LittleEndian
 	b = append(b, e.ID.Key[:]...)
 	b = append(b, e.Parent[:]...)
@@ -67,17 +55,18 @@ func appendEntry(b []byte, e Entry) []byte {
 	for _, v := range []uint32{uint32(e.PayloadBytes), uint32(e.Tokens), uint32(e.ID.Group), e.Used} {
 		b = le.AppendUint32(b, v)
 	}
-	return append(b, byte(e.Kind), 0, 0, 0, 0, 0, 0, 0)
+	b = append(b, byte(e.Kind), byte(e.Cover))
+	return append(b, e.EncryptedBy[:]...)
 }
 
 // DecodeIndex reads an index and checks that it fits a segment of that number
 // and size. Any error means: scan the segment instead.
-func DecodeIndex(b []byte, number uint32, segmentBytes int64) (entries []Entry, end int64, err error) {
+func DecodeIndex(b []byte, number uint32, segmentBytes int64) (entries []format.Entry, end int64, err error) {
 	if err := checkIndexHead(b, number); err != nil {
 		return nil, 0, err
 	}
 	end = int64(binary.LittleEndian.Uint64(b[24:]))
-	if end < SegmentHeadBytes || end > segmentBytes {
+	if end < format.SegmentHeadBytes || end > segmentBytes {
 		return nil, 0, fmt.Errorf("segment has %d bytes, its index says %d", segmentBytes, end)
 	}
 	for b = b[indexHeadBytes:]; len(b) > 0; b = b[indexEntryBytes:] {
@@ -90,16 +79,20 @@ func DecodeIndex(b []byte, number uint32, segmentBytes int64) (entries []Entry, 
 	return entries, end, nil
 }
 
+func indexSum(b []byte) uint32 {
+	return crc32.Update(crc32.Checksum(b[:12], castagnoli), castagnoli, b[16:])
+}
+
 func checkIndexHead(b []byte, number uint32) error {
 	le := binary.LittleEndian
 	if len(b) < indexHeadBytes || string(b[:8]) != indexMagic {
 		return fmt.Errorf("no index in %d bytes", len(b))
 	}
-	if have, want := fileSum(b), le.Uint32(b[12:]); have != want {
+	if have, want := indexSum(b), le.Uint32(b[12:]); have != want {
 		return fmt.Errorf("index sums to %08x, written was %08x", have, want)
 	}
-	if v := le.Uint32(b[8:]); v != indexVersion {
-		return fmt.Errorf("index version %d, this program reads version %d", v, indexVersion)
+	if v := le.Uint32(b[8:]); v != plainVersion && v != encryptedVersion {
+		return fmt.Errorf("index version %d, this program reads versions 1 and 2", v)
 	}
 	count := int64(le.Uint32(b[20:]))
 	if int64(len(b)) != indexHeadBytes+count*indexEntryBytes || le.Uint32(b[16:]) != number {
@@ -108,11 +101,12 @@ func checkIndexHead(b []byte, number uint32) error {
 	return nil
 }
 
-func decodeEntry(b []byte) Entry {
+func decodeEntry(b []byte) format.Entry {
 	le := binary.LittleEndian
-	return Entry{
-		Kind: Kind(b[88]), ID: BlockID{kv.Key(b[:32]), int(le.Uint32(b[80:]))}, Parent: kv.Key(b[32:64]),
+	return format.Entry{
+		Kind: format.Kind(b[88]), ID: format.BlockID{Key: kv.Key(b[:32]), Group: int(le.Uint32(b[80:]))}, Parent: kv.Key(b[32:64]),
 		Offset: int64(le.Uint64(b[64:])), Used: le.Uint32(b[84:]),
-		Shape: Shape{Tokens: int(le.Uint32(b[76:])), PayloadBytes: int(le.Uint32(b[72:]))},
+		Shape:       format.Shape{Tokens: int(le.Uint32(b[76:])), PayloadBytes: int(le.Uint32(b[72:])), Cover: format.Cover(b[89])},
+		EncryptedBy: format.KeyID(b[90:indexEntryBytes]),
 	}
 }
