@@ -84,6 +84,51 @@ func TestWindowCapsBytes(t *testing.T) {
 	b.Drop()
 }
 
+// A table of 8,190 tokens of a model like Gemma 3 12B (48 layers of 8 KV heads
+// of 256, five of six looking back 1,024), its open block included, takes less
+// than 1/3.3 of what it would without windows; a running turn, which also holds
+// the blocks of a step and two open ones in reserve, less than 1/2.7.
+func TestWindowCapsOfALargeModel(t *testing.T) {
+	for _, format := range []Format{FormatQ3, FormatQ4, FormatQ8, FormatF16} {
+		turn, table := largeModel(t, format, 1024)
+		turnWhole, tableWhole := largeModel(t, format, 0)
+		t.Logf("%s: table %d of %d MiB (1/%.2f), running turn %d of %d (1/%.2f)", format, table>>20, tableWhole>>20, float64(tableWhole)/float64(table),
+			turn>>20, turnWhole>>20, float64(turnWhole)/float64(turn))
+		if 33*table > 10*tableWhole || 27*turn > 10*turnWhole {
+			t.Errorf("%s: table %d of %d bytes, running turn %d of %d", format, table, tableWhole, turn, turnWhole)
+		}
+	}
+}
+
+// largeModel gives what a turn to 8,190 tokens reserves at most, and what its
+// table holds; next to nothing of the pool is written to.
+func largeModel(t *testing.T, format Format, window int) (turn, table int64) {
+	t.Helper()
+	const tokens, step = 8190, 256
+	full := Group{KVHeads: 8, KDim: 256, VDim: 256}
+	local := full
+	local.Window = window
+	for i := range 48 {
+		if i%6 == 5 {
+			full.Layers = append(full.Layers, i)
+		} else {
+			local.Layers = append(local.Layers, i)
+		}
+	}
+	p, err := NewPool(Spec{Format: format, Groups: []Group{full, local}}, 8<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.Close() }()
+	turn = p.Bytes(p.NeedFor(tokens, step))
+	g := newGrowing(t, p)
+	grow(t, g, ids(tokens, 1), step)
+	turn = max(turn, p.Stats().UsedBytes())
+	a := g.Freeze()
+	defer a.Release()
+	return turn, p.Stats().UsedBytes()
+}
+
 // A prefix counts only if every group can serve it: the full group has all of
 // it, the window group the blocks before its end.
 func TestMatchNeedsEveryGroup(t *testing.T) {

@@ -326,7 +326,7 @@ func checkSnapshot(t *testing.T, s Stats) {
 // releases leaves exactly the live tables' blocks held.
 func TestPoolStateMachine(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		p := newTestPool(t, rapid.SampledFrom([]Format{FormatQ4, FormatQ8, FormatF16}).Draw(rt, "format"), 200)
+		p := newTestPool(t, rapid.SampledFrom([]Format{FormatQ3, FormatQ4, FormatQ8, FormatF16}).Draw(rt, "format"), 200)
 		var live []*AgentBlocks
 		rt.Repeat(map[string]func(*rapid.T){
 			"turn": func(rt *rapid.T) {

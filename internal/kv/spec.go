@@ -36,6 +36,7 @@ const (
 type Format string
 
 const (
+	FormatQ3  Format = "q3"
 	FormatQ4  Format = "q4"
 	FormatQ8  Format = "q8"
 	FormatF16 Format = "f16"
@@ -46,21 +47,23 @@ const (
 // ParseFormat reads a format's name.
 func ParseFormat(s string) (Format, error) {
 	switch f := Format(s); f {
-	case FormatQ4, FormatQ8, FormatF16:
+	case FormatQ3, FormatQ4, FormatQ8, FormatF16:
 		return f, nil
 	}
-	return "", fmt.Errorf("kv format %q: supported are q4, q8, f16", s)
+	return "", fmt.Errorf("kv format %q: supported are q3, q4, q8, f16", s)
 }
 
 // Form is the stored form of the block with the given index in its sequence.
-// Under q4 the first block is q8: the first tokens are attention sinks whose
-// outliers spoil a 4-bit block (docs/ARCHITECTURE.md, KV formats).
+// Under q4 and q3 the first block is q8: the first tokens are attention sinks
+// whose outliers spoil a block of few bits (docs/ARCHITECTURE.md, KV formats).
 func (f Format) Form(blockIndex int) quant.KVForm {
 	switch {
 	case f == FormatF16 || f == FormatF32:
 		return f.Open()
 	case f == FormatQ8 || blockIndex == 0:
 		return quant.KVQ8
+	case f == FormatQ3:
+		return quant.KVQ3
 	}
 	return quant.KVQ4
 }
@@ -82,7 +85,7 @@ func (f Format) elemBytes() int {
 }
 
 // RotatesV says whether V is kept Hadamard-rotated, in every form.
-func (f Format) RotatesV() bool { return f == FormatQ4 }
+func (f Format) RotatesV() bool { return f == FormatQ4 || f == FormatQ3 }
 
 // Group is a set of layers with the same cache geometry and retention.
 type Group struct {

@@ -140,7 +140,7 @@ func TestPlaces(t *testing.T) {
 }
 
 func TestFormats(t *testing.T) {
-	for name, want := range map[string]string{"q4": "q8 q4 f16 true", "q8": "q8 q8 f16 false", "f16": "f16 f16 f16 false"} {
+	for name, want := range map[string]string{"q3": "q8 q3 f16 true", "q4": "q8 q4 f16 true", "q8": "q8 q8 f16 false", "f16": "f16 f16 f16 false"} {
 		f, err := ParseFormat(name)
 		if got := fmt.Sprint(f.Form(0), " ", f.Form(1), " ", f.Open(), " ", f.RotatesV()); err != nil || got != want {
 			t.Errorf("%s: %s, %v", name, got, err)

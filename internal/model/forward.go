@@ -284,29 +284,28 @@ func (r *Runner) query(q []float32, ly *layer, row int, pos kv.Pos, head int) {
 }
 
 // readWindowEdge reads the blocks in which the window of some row of the own
-// block begins, token by token for each row, and returns the first block behind
-// them. Which blocks these are follows from the own block alone, so a row's
-// arithmetic does not depend on the tile it is in.
+// block begins, each row from its first token on, and returns the first block
+// behind them. Which blocks these are follows from the own block alone, so a
+// row's arithmetic does not depend on the tile it is in.
 func (r *Runner) readWindowEdge(sc *scratch, s *slot, t tile, ly *layer, head, own int) (whole int) {
 	const B = kv.BlockTokens
-	window, g := r.m.Window, r.queryGroup()
-	first := s.Index*B - window + 1 // seen by the block's first row
-	whole = max(0, (first+B-1+B-1)/B)
+	first := s.Index*B - r.m.Window + 1 // seen by the block's first row
 	if first+B-1 <= 0 {
-		whole = 0
+		return 0
 	}
+	whole = (first + B - 1 + B - 1) / B
 	for b := max(0, floorDiv(first, B)); b < min(whole, s.Index+1); b++ {
-		for i := range t.n {
-			low, high := first+own-1+i-b*B, B // tokens [low, high) of block b
-			if b == s.Index {
-				high = own + i
-			}
-			for j := range g {
-				sc.first[i*g+j], sc.last[i*g+j] = min(max(low, 0), high), high
-			}
+		from := sc.first[:t.n*r.queryGroup()]
+		for i := range from {
+			from[i] = min(max(first+own-1+i/r.queryGroup()-b*B, 0), B)
 		}
-		form, k, v := r.blockHalves(s, ly, head, b)
-		sc.attention.Partial(form, k, v, sc.first[:t.n*g], sc.last[:t.n*g])
+		if b == s.Index {
+			kHalf, vHalf := r.openHalves(s, ly, head)
+			sc.attention.OpenFrom(kHalf, vHalf, own+t.n-1, from)
+			break
+		}
+		form, k, v := r.sealedHalves(s, ly, head, b)
+		sc.attention.SealedFrom(form, k, v, from)
 	}
 	return whole
 }
@@ -318,13 +317,8 @@ func floorDiv(a, b int) int {
 	return a / b
 }
 
-// blockHalves is a block of the slot's sequence as its rows read it: the own
-// one in full precision, an earlier one sealed.
-func (r *Runner) blockHalves(s *slot, ly *layer, head, b int) (form quant.KVForm, k, v []byte) {
-	if b == s.Index {
-		k, v = r.openHalves(s, ly, head)
-		return r.spec.Format.Open(), k, v
-	}
+// sealedHalves is a block before the slot, and what follows it in memory.
+func (r *Runner) sealedHalves(s *slot, ly *layer, head, b int) (form quant.KVForm, k, v []byte) {
 	form = r.spec.Format.Form(b)
 	t := &s.tables[ly.group]
 	kOff, vOff := r.pool.Offsets(ly.group, form, ly.inGroup, head)

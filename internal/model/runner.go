@@ -61,7 +61,6 @@ type scratch struct {
 	tile      []float32
 	q         []float32 // [HeadDim]
 	first     []int     // [tile rows] first token seen of a block
-	last      []int     // [tile rows] one past the last
 	attention *tensor.Attention
 }
 
@@ -138,7 +137,7 @@ func (r *Runner) takeScratch(lim Limits, workers int) error {
 	for range workers {
 		r.worker = append(r.worker, scratch{
 			norm: floats(m.Dim), tile: floats(panel * 2 * panel), q: floats(m.HeadDim),
-			first: make([]int, r.rowsPerTile()), last: make([]int, r.rowsPerTile()),
+			first:     make([]int, r.rowsPerTile()),
 			attention: m.kernels.NewAttention(m.HeadDim, r.rowsPerTile(), 0),
 		})
 	}

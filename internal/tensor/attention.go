@@ -19,6 +19,7 @@ const (
 // the scratch of one worker.
 //   - The rows of a tile share all blocks, the own (last, open) one included, of which row i sees its first tokens.
 //   - Per tile: Begin; Row for every row; Sealed as often as needed, blocks in order; Open; End for every row.
+//     Where a window begins, SealedFrom and OpenFrom stand for Sealed and Open.
 //   - Blocks are summed one after the other. A row's bits depend on its query, its position and the bytes of the
 //     blocks, never on the other rows, the size of the tile or its place in it.
 //   - Sealed blocks meet int8 queries and u8 probabilities; full precision ones are computed in f32.
@@ -27,17 +28,26 @@ type Attention struct {
 	rows, maxOwn     int
 	state            attentionRows
 	full             quant.KVForm
-	block            *plainBlock // of Partial, made when first used
 }
+
+// seen is what a row sees of a block.
+type seen int
+
+const (
+	seenAll     seen = iota
+	seenOwn          // its first tokens, as many as it sees of its own block
+	seenFrom         // those from its first one on
+	seenBetween      // those that are in both
+	seenKinds
+)
 
 // attentionRows is a variant's state of a tile; Attention has checked all sizes.
 type attentionRows interface {
 	begin(rows int)
 	row(i int, q []float32, own int)
-	sealed(form quant.KVForm, k, v []byte, table []int32) // no full form; tables count from the start of k and v
-	full(k, v []byte, nmax int)                           // every row sees its own count
-	fullSeen(k, v []byte)                                 // every row sees all tokens
-	plain(i int, b *plainBlock, first, last int)          // row i sees [first, last) of a block in f32
+	from(i, first int)                                               // the first token that row i sees where seen says so, 0 to 64
+	sealed(form quant.KVForm, k, v []byte, table []int32, sees seen) // no full form; tables count from the start of k and v
+	full(k, v []byte, nmax int, sees seen)                           // tokens from nmax on are hidden anyway
 	end(i int, dst []float32)
 }
 
@@ -85,12 +95,49 @@ func (a *Attention) Sealed(form quant.KVForm, mem []byte, kOff, vOff int, table 
 	checkTable("V", mem, vOff, form.HalfBytes(blockTokens, a.headDim), table)
 	k, v := mem[kOff:], mem[vOff:]
 	if form != a.full {
-		a.state.sealed(form, k, v, table)
+		a.state.sealed(form, k, v, table, seenAll)
 		return
 	}
 	for _, line := range table {
 		at := lineBytes * int(line)
-		a.state.fullSeen(k[at:], v[at:])
+		a.state.full(k[at:], v[at:], blockTokens, seenAll)
+	}
+}
+
+// oneBlock is the table of a block that lies where its halves begin.
+var oneBlock = []int32{0}
+
+// SealedFrom takes in one complete block in which a window begins: row i sees
+// the tokens [first[i], 64) of it, none at 64.
+func (a *Attention) SealedFrom(form quant.KVForm, kHalf, vHalf []byte, first []int) {
+	checkForm(form, a.headDim, blockTokens)
+	checkTable("K", kHalf, 0, form.HalfBytes(a.headDim, blockTokens), oneBlock)
+	checkTable("V", vHalf, 0, form.HalfBytes(blockTokens, a.headDim), oneBlock)
+	a.from(first)
+	if form == a.full {
+		a.state.full(kHalf, vHalf, blockTokens, seenFrom)
+		return
+	}
+	a.state.sealed(form, kHalf, vHalf, oneBlock, seenFrom)
+}
+
+// OpenFrom is Open where the window begins in the own block: row i sees the
+// tokens from first[i] up to its own count.
+func (a *Attention) OpenFrom(kHalf, vHalf []byte, nmax int, first []int) {
+	a.checkOpen(kHalf, vHalf, nmax)
+	a.from(first)
+	a.state.full(kHalf, vHalf, nmax, seenBetween)
+}
+
+func (a *Attention) from(first []int) {
+	if len(first) != a.rows {
+		panic(fmt.Sprintf("tensor: windows of %d rows in a tile of %d", len(first), a.rows))
+	}
+	for i, n := range first {
+		if n < 0 || n > blockTokens {
+			panic(fmt.Sprintf("tensor: the window of row %d begins at token %d of a block", i, n))
+		}
+		a.state.from(i, n)
 	}
 }
 
@@ -108,11 +155,15 @@ func checkTable(name string, mem []byte, off, half int, table []int32) {
 // [64][headDim] of f16. Row i sees its own count of tokens, at most nmax. What
 // lies in the slots from nmax on is of no account, be it NaN.
 func (a *Attention) Open(kHalf, vHalf []byte, nmax int) {
+	a.checkOpen(kHalf, vHalf, nmax)
+	a.state.full(kHalf, vHalf, nmax, seenOwn)
+}
+
+func (a *Attention) checkOpen(kHalf, vHalf []byte, nmax int) {
 	size := a.full.HalfBytes(a.headDim, blockTokens)
 	if len(kHalf) < size || len(vHalf) < size || nmax < a.maxOwn || nmax > blockTokens {
 		panic(fmt.Sprintf("tensor: open block of %d and %d bytes, want %d; %d tokens, rows see up to %d", len(kHalf), len(vHalf), size, nmax, a.maxOwn))
 	}
-	a.state.full(kHalf, vHalf, nmax)
 }
 
 // End writes row i's output to dst [headDim], in the basis in which the values were stored.

@@ -24,9 +24,9 @@ var nativeAttention = &attentionFuncs{
 }
 
 type (
-	sealedFunc     func(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)
+	sealedFunc     func(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int)
 	fullFunc       func(k *byte, v *byte, nmax int, lim *float32, st *byte, ngr int)
-	wideSealedFunc func(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+	wideSealedFunc func(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int, dim int)
 	wideFullFunc   func(k *byte, v *byte, nmax int, lim *float32, st *byte, ngr int, dim int)
 )
 
@@ -47,17 +47,18 @@ var (
 	wideF16 = [5]wideFullFunc{1: attWideF16Rows1, 2: attWideF16Rows2, 3: attWideF16Rows3, 4: attWideF16Rows4}
 )
 
-// A row that sees n tokens limits its scores by the 64 floats from
-// 64-n of ownLimits; the kernel adds 64-n by itself. seenLimits hides nothing.
-var ownLimits, seenLimits = limits(blockTokens), limits(2 * blockTokens)
+// limits are what scores are cut to, by what a row sees of a block. Those of a
+// row that sees [first, own) begin at 64-first, as far as they hide the tokens
+// before first, and at 128-own for those from own on; the kernels count so.
+var limits = [seenKinds]*[3 * blockTokens]float32{
+	seenAll: limitsOf(3e38, 3e38), seenOwn: limitsOf(3e38, maskedScore),
+	seenFrom: limitsOf(maskedScore, 3e38), seenBetween: limitsOf(maskedScore, maskedScore),
+}
 
-func limits(open int) *[2 * blockTokens]float32 {
-	l := new([2 * blockTokens]float32)
-	for i := range l {
-		l[i] = 3e38
-		if i >= open {
-			l[i] = maskedScore
-		}
+func limitsOf(before, behind float32) *[3 * blockTokens]float32 {
+	l := new([3 * blockTokens]float32)
+	for i := range blockTokens {
+		l[i], l[blockTokens+i], l[2*blockTokens+i] = before, 3e38, behind
 	}
 	return l
 }
@@ -89,7 +90,7 @@ type groupPlaces struct {
 	scratch, bytes     int // before the groups; of one
 	q, out             int // f32 of row 0: [rows][64], or wide [dim/16][rows][16]
 	sum, mid           int // f32 [rows][16]
-	limits             int // max[4] f32, own[4] i32
+	limits             int // max[4] f32, own[4], first[4] i32
 	rowBytes, vecBytes int // in q and out: from one row to the next, from 16 floats to the next
 }
 
@@ -135,6 +136,10 @@ func (g *rowGroups) own(row int) *int32 {
 	return (*int32)(g.at(row, g.limits+16+row%g.size*4))
 }
 
+func (g *rowGroups) first(row int) *int32 {
+	return (*int32)(g.at(row, g.limits+32+row%g.size*4))
+}
+
 // begin gives a row its query.
 func (g *rowGroups) begin(row int, q []float32, own int, scale float32) {
 	*g.own(row) = int32(own)
@@ -156,13 +161,13 @@ func (g *rowGroups) end(row int, dst []float32) {
 	attWideRowEnd(&dst[0], out, sum, mid, g.dim/wideUnit, g.vecBytes)
 }
 
-func (g *rowGroups) sealed(form quant.KVForm, k, v *byte, table []int32) {
+func (g *rowGroups) sealed(form quant.KVForm, k, v *byte, table []int32, lim *float32) {
 	switch {
 	case g.n == 0:
 	case g.dim == narrowDim:
-		sealedKernels[form][g.size](k, v, &table[0], len(table), &g.mem[0], g.n)
+		sealedKernels[form][g.size](k, v, &table[0], len(table), lim, &g.mem[0], g.n)
 	default:
-		wideSealed[form][g.size](k, v, &table[0], len(table), &g.mem[0], g.n, g.dim)
+		wideSealed[form][g.size](k, v, &table[0], len(table), lim, &g.mem[0], g.n, g.dim)
 	}
 }
 
@@ -194,19 +199,23 @@ func (s *vectorRows) row(i int, q []float32, own int) {
 	g.begin(r, q, own, s.scale)
 }
 
-func (s *vectorRows) sealed(form quant.KVForm, k, v []byte, table []int32) {
-	s.fours.sealed(form, &k[0], &v[0], table)
-	s.few.sealed(form, &k[0], &v[0], table)
+func (s *vectorRows) from(i, first int) {
+	g, r := s.place(i)
+	*g.first(r) = int32(first)
 }
 
-func (s *vectorRows) full(k, v []byte, nmax int) {
-	s.fours.full(&k[0], &v[0], nmax, &ownLimits[0])
-	s.few.full(&k[0], &v[0], nmax, &ownLimits[0])
+func (s *vectorRows) sealed(form quant.KVForm, k, v []byte, table []int32, sees seen) {
+	var lim *float32
+	if sees != seenAll {
+		lim = &limits[sees][0]
+	}
+	s.fours.sealed(form, &k[0], &v[0], table, lim)
+	s.few.sealed(form, &k[0], &v[0], table, lim)
 }
 
-func (s *vectorRows) fullSeen(k, v []byte) {
-	s.fours.full(&k[0], &v[0], blockTokens, &seenLimits[0])
-	s.few.full(&k[0], &v[0], blockTokens, &seenLimits[0])
+func (s *vectorRows) full(k, v []byte, nmax int, sees seen) {
+	s.fours.full(&k[0], &v[0], nmax, &limits[sees][0])
+	s.few.full(&k[0], &v[0], nmax, &limits[sees][0])
 }
 
 func (s *vectorRows) end(i int, dst []float32) {

@@ -50,12 +50,13 @@ type genericRows struct {
 
 // genericRow is one query row: its output is (out + mid) / sum.
 type genericRow struct {
-	q   []float32 // [headDim], scaled
-	out []float32 // [headDim]
-	own int       // tokens seen of its own block
-	max float32   // of the scores so far, log2
-	sum float32   // of the probabilities, relative to max
-	mid float32   // of probability times the token's mid value
+	q    []float32 // [headDim], scaled
+	out  []float32 // [headDim]
+	own  int       // tokens seen of its own block
+	from int       // the first token seen of a block in which a window begins
+	max  float32   // of the scores so far, log2
+	sum  float32   // of the probabilities, relative to max
+	mid  float32   // of probability times the token's mid value
 }
 
 func newGenericRows(headDim, maxRows int, scale float32) attentionRows {
@@ -92,6 +93,20 @@ func (g *genericRows) row(i int, q []float32, own int) {
 	}
 }
 
+func (g *genericRows) from(i, first int) { g.rows[i].from = first }
+
+// sees is which tokens of a block a row sees.
+func (r *genericRow) sees(sees seen) (first, last int) {
+	first, last = 0, blockTokens
+	if sees == seenFrom || sees == seenBetween {
+		first = r.from
+	}
+	if sees == seenOwn || sees == seenBetween {
+		last = r.own
+	}
+	return first, max(first, last)
+}
+
 func (g *genericRows) end(i int, dst []float32) {
 	r := &g.rows[i]
 	inv := 1 / r.sum
@@ -100,23 +115,28 @@ func (g *genericRows) end(i int, dst []float32) {
 	}
 }
 
-func (g *genericRows) sealed(form quant.KVForm, k, v []byte, table []int32) {
+func (g *genericRows) sealed(form quant.KVForm, k, v []byte, table []int32, sees seen) {
 	for _, line := range table {
 		g.key.Read(form, k[lineBytes*int(line):])
 		g.value.Read(form, v[lineBytes*int(line):])
 		for i := range g.rows[:g.used] {
-			g.sealedRow(&g.rows[i])
+			if first, _ := g.rows[i].sees(sees); first < blockTokens {
+				g.sealedRow(&g.rows[i], first)
+			}
 		}
 	}
 }
 
-// sealedRow takes the sealed block into one row.
-func (g *genericRows) sealedRow(r *genericRow) {
+// sealedRow takes the tokens from first on of the sealed block into one row.
+func (g *genericRows) sealedRow(r *genericRow, first int) {
 	width, shift := g.foldQuery(r)
 	dots := g.dots[:blockTokens]
 	g.key.Dot(dots, g.ints[:g.headDim])
 	for t, n := range dots {
 		g.scores[t] = float32(float32(n)*width) + shift
+		if t < first {
+			g.scores[t] = maskedScore
+		}
 	}
 	alpha := r.softmax(g.scores)
 	width = g.foldProbabilities(r, alpha)
@@ -200,17 +220,12 @@ func pow2(x float32) float32 {
 	return math.Float32frombits(math.Float32bits(p) + uint32(n)<<23)
 }
 
-func (g *genericRows) full(k, v []byte, nmax int) {
+func (g *genericRows) full(k, v []byte, nmax int, sees seen) {
 	g.loadFull(k, v, nmax)
 	for i := range g.rows[:g.used] {
-		g.fullRow(&g.rows[i], g.rows[i].own)
-	}
-}
-
-func (g *genericRows) fullSeen(k, v []byte) {
-	g.loadFull(k, v, blockTokens)
-	for i := range g.rows[:g.used] {
-		g.fullRow(&g.rows[i], blockTokens)
+		if first, last := g.rows[i].sees(sees); first < last {
+			g.fullRow(&g.rows[i], first, last)
+		}
 	}
 }
 
@@ -226,12 +241,12 @@ func (g *genericRows) loadFull(k, v []byte, n int) {
 	read(g.values[:n*g.headDim], v)
 }
 
-// fullRow takes the first own tokens of the full-precision block into one row.
-func (g *genericRows) fullRow(r *genericRow, own int) {
-	scores := g.scores[:own]
+// fullRow takes the tokens [first, last) of the full-precision block into one row.
+func (g *genericRows) fullRow(r *genericRow, first, last int) {
+	scores := g.scores[first:last]
 	clear(scores)
 	for c, q := range r.q {
-		for t, k := range g.keys[blockTokens*c:][:own] {
+		for t, k := range g.keys[blockTokens*c:][first:last] {
 			scores[t] += float32(q * k)
 		}
 	}
@@ -241,7 +256,7 @@ func (g *genericRows) fullRow(r *genericRow, own int) {
 		r.out[d] *= alpha
 	}
 	for t, p := range scores {
-		for d, v := range g.values[g.headDim*t:][:g.headDim] {
+		for d, v := range g.values[g.headDim*(first+t):][:g.headDim] {
 			r.out[d] += float32(p * v)
 		}
 	}

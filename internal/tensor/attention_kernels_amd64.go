@@ -4,82 +4,82 @@
 
 package tensor
 
-// attQ3Rows1 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 1 rows.
+// attQ3Rows1 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 1 rows; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attQ3Rows1(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)
+func attQ3Rows1(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int)
 
-// attQ4Rows1 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 1 rows.
+// attQ4Rows1 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 1 rows; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attQ4Rows1(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)
+func attQ4Rows1(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int)
 
-// attQ8Rows1 adds nblk q8 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 1 rows.
+// attQ8Rows1 adds nblk q8 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 1 rows; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attQ8Rows1(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)
+func attQ8Rows1(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int)
 
-// attF16Rows1 adds the first nmax tokens of a full-precision block to ngr groups of 1 rows; lim masks what a row does not see.
+// attF16Rows1 adds the first nmax tokens of a full-precision block to ngr groups of 1 rows; lim hides what a row does not see.
 //
 //go:noescape
 func attF16Rows1(k *byte, v *byte, nmax int, lim *float32, st *byte, ngr int)
 
-// attQ3Rows2 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 2 rows.
+// attQ3Rows2 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 2 rows; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attQ3Rows2(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)
+func attQ3Rows2(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int)
 
-// attQ4Rows2 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 2 rows.
+// attQ4Rows2 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 2 rows; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attQ4Rows2(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)
+func attQ4Rows2(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int)
 
-// attQ8Rows2 adds nblk q8 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 2 rows.
+// attQ8Rows2 adds nblk q8 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 2 rows; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attQ8Rows2(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)
+func attQ8Rows2(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int)
 
-// attF16Rows2 adds the first nmax tokens of a full-precision block to ngr groups of 2 rows; lim masks what a row does not see.
+// attF16Rows2 adds the first nmax tokens of a full-precision block to ngr groups of 2 rows; lim hides what a row does not see.
 //
 //go:noescape
 func attF16Rows2(k *byte, v *byte, nmax int, lim *float32, st *byte, ngr int)
 
-// attQ3Rows3 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 3 rows.
+// attQ3Rows3 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 3 rows; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attQ3Rows3(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)
+func attQ3Rows3(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int)
 
-// attQ4Rows3 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 3 rows.
+// attQ4Rows3 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 3 rows; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attQ4Rows3(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)
+func attQ4Rows3(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int)
 
-// attQ8Rows3 adds nblk q8 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 3 rows.
+// attQ8Rows3 adds nblk q8 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 3 rows; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attQ8Rows3(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)
+func attQ8Rows3(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int)
 
-// attF16Rows3 adds the first nmax tokens of a full-precision block to ngr groups of 3 rows; lim masks what a row does not see.
+// attF16Rows3 adds the first nmax tokens of a full-precision block to ngr groups of 3 rows; lim hides what a row does not see.
 //
 //go:noescape
 func attF16Rows3(k *byte, v *byte, nmax int, lim *float32, st *byte, ngr int)
 
-// attQ3Rows4 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 4 rows.
+// attQ3Rows4 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 4 rows; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attQ3Rows4(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)
+func attQ3Rows4(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int)
 
-// attQ4Rows4 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 4 rows.
+// attQ4Rows4 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 4 rows; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attQ4Rows4(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)
+func attQ4Rows4(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int)
 
-// attQ8Rows4 adds nblk q8 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 4 rows.
+// attQ8Rows4 adds nblk q8 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 4 rows; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attQ8Rows4(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)
+func attQ8Rows4(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int)
 
-// attF16Rows4 adds the first nmax tokens of a full-precision block to ngr groups of 4 rows; lim masks what a row does not see.
+// attF16Rows4 adds the first nmax tokens of a full-precision block to ngr groups of 4 rows; lim hides what a row does not see.
 //
 //go:noescape
 func attF16Rows4(k *byte, v *byte, nmax int, lim *float32, st *byte, ngr int)
@@ -94,82 +94,82 @@ func attRowBegin(q *float32, src *float32, s float32)
 //go:noescape
 func attRowEnd(dst *float32, out *float32, sum *float32, mid *float32)
 
-// attWideQ3Rows1 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 1 rows of dim.
+// attWideQ3Rows1 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 1 rows of dim; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attWideQ3Rows1(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+func attWideQ3Rows1(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int, dim int)
 
-// attWideQ4Rows1 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 1 rows of dim.
+// attWideQ4Rows1 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 1 rows of dim; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attWideQ4Rows1(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+func attWideQ4Rows1(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int, dim int)
 
-// attWideQ8Rows1 adds nblk q8 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 1 rows of dim.
+// attWideQ8Rows1 adds nblk q8 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 1 rows of dim; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attWideQ8Rows1(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+func attWideQ8Rows1(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int, dim int)
 
-// attWideF16Rows1 adds the first nmax tokens of a full-precision block to ngr groups of 1 rows of dim; lim masks what a row does not see.
+// attWideF16Rows1 adds the first nmax tokens of a full-precision block to ngr groups of 1 rows of dim; lim hides what a row does not see.
 //
 //go:noescape
 func attWideF16Rows1(k *byte, v *byte, nmax int, lim *float32, st *byte, ngr int, dim int)
 
-// attWideQ3Rows2 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 2 rows of dim.
+// attWideQ3Rows2 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 2 rows of dim; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attWideQ3Rows2(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+func attWideQ3Rows2(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int, dim int)
 
-// attWideQ4Rows2 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 2 rows of dim.
+// attWideQ4Rows2 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 2 rows of dim; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attWideQ4Rows2(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+func attWideQ4Rows2(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int, dim int)
 
-// attWideQ8Rows2 adds nblk q8 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 2 rows of dim.
+// attWideQ8Rows2 adds nblk q8 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 2 rows of dim; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attWideQ8Rows2(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+func attWideQ8Rows2(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int, dim int)
 
-// attWideF16Rows2 adds the first nmax tokens of a full-precision block to ngr groups of 2 rows of dim; lim masks what a row does not see.
+// attWideF16Rows2 adds the first nmax tokens of a full-precision block to ngr groups of 2 rows of dim; lim hides what a row does not see.
 //
 //go:noescape
 func attWideF16Rows2(k *byte, v *byte, nmax int, lim *float32, st *byte, ngr int, dim int)
 
-// attWideQ3Rows3 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 3 rows of dim.
+// attWideQ3Rows3 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 3 rows of dim; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attWideQ3Rows3(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+func attWideQ3Rows3(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int, dim int)
 
-// attWideQ4Rows3 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 3 rows of dim.
+// attWideQ4Rows3 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 3 rows of dim; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attWideQ4Rows3(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+func attWideQ4Rows3(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int, dim int)
 
-// attWideQ8Rows3 adds nblk q8 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 3 rows of dim.
+// attWideQ8Rows3 adds nblk q8 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 3 rows of dim; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attWideQ8Rows3(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+func attWideQ8Rows3(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int, dim int)
 
-// attWideF16Rows3 adds the first nmax tokens of a full-precision block to ngr groups of 3 rows of dim; lim masks what a row does not see.
+// attWideF16Rows3 adds the first nmax tokens of a full-precision block to ngr groups of 3 rows of dim; lim hides what a row does not see.
 //
 //go:noescape
 func attWideF16Rows3(k *byte, v *byte, nmax int, lim *float32, st *byte, ngr int, dim int)
 
-// attWideQ3Rows4 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 4 rows of dim.
+// attWideQ3Rows4 adds nblk q3 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 4 rows of dim; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attWideQ3Rows4(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+func attWideQ3Rows4(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int, dim int)
 
-// attWideQ4Rows4 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 4 rows of dim.
+// attWideQ4Rows4 adds nblk q4 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 4 rows of dim; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attWideQ4Rows4(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+func attWideQ4Rows4(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int, dim int)
 
-// attWideQ8Rows4 adds nblk q8 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 4 rows of dim.
+// attWideQ8Rows4 adds nblk q8 blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of 4 rows of dim; lim, if any, hides what a row does not see.
 //
 //go:noescape
-func attWideQ8Rows4(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)
+func attWideQ8Rows4(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int, dim int)
 
-// attWideF16Rows4 adds the first nmax tokens of a full-precision block to ngr groups of 4 rows of dim; lim masks what a row does not see.
+// attWideF16Rows4 adds the first nmax tokens of a full-precision block to ngr groups of 4 rows of dim; lim hides what a row does not see.
 //
 //go:noescape
 func attWideF16Rows4(k *byte, v *byte, nmax int, lim *float32, st *byte, ngr int, dim int)

@@ -245,6 +245,33 @@ func TestAttentionAgainstStoredValues(t *testing.T) {
 	})
 }
 
+// Every head dim from 16 to 256 that kernels take, in every form: the variants
+// agree to what their order of sums and a few codes rounded the other way make.
+func TestAttentionVariantsAgree(t *testing.T) {
+	const rows, blocks = 5, 4
+	for _, form := range []quant.KVForm{quant.KVF16, quant.KVQ8, quant.KVQ4, quant.KVQ3} {
+		limit := 5e-3
+		if form == quant.KVF16 {
+			limit = 1e-5
+		}
+		for headDim := 16; headDim <= 256; headDim += 16 {
+			q, pos := kvQueries(rows, headDim), []int{200, 201, 230, 250, 255}
+			out := make([]float32, rows*headDim)
+			newKVCase(genericKernels(t), form, headDim, blocks).run(genericKernels(t).NewAttention(headDim, rows, 0), q, pos, out)
+			want := make([]float64, len(out))
+			for i, x := range out {
+				want[i] = float64(x)
+			}
+			for _, k := range Variants() {
+				newKVCase(k, form, headDim, blocks).run(k.NewAttention(headDim, rows, 0), q, pos, out)
+				if off := relative(out, want); !(off < limit) {
+					t.Errorf("%s, %s, head dim %d: %.6f off the generic result, limit %g", k.Name(), form, headDim, off, limit)
+				}
+			}
+		}
+	}
+}
+
 // Another scale than 1/sqrt(headDim), as some model families have it.
 func TestAttentionScale(t *testing.T) {
 	for _, k := range Variants() {

@@ -41,7 +41,7 @@ func (k *Kernels) Name() string { return k.name }
 func (k *Kernels) Class() string { return k.class }
 
 var variants = sync.OnceValue(func() []*Kernels {
-	all := append(native(), &Kernels{name: "generic", class: "generic-1", linear: genericLinear()})
+	all := append(native(), &Kernels{name: "generic", class: "generic-2", linear: genericLinear()})
 	for _, k := range all {
 		k.attention = attentionFor[k.name]
 	}

@@ -124,7 +124,7 @@ func TestPick(t *testing.T) {
 		t.Errorf("best: %v, %v", best, err)
 	}
 	generic, err := Pick("generic")
-	if err != nil || generic.Name() != "generic" || generic.Class() != "generic-1" {
+	if err != nil || generic.Name() != "generic" || generic.Class() != "generic-2" {
 		t.Errorf("generic: %v, %v", generic, err)
 	}
 	if _, err := Pick("mmx"); err == nil || !strings.Contains(err.Error(), `"mmx"`) || !strings.Contains(err.Error(), "generic") {

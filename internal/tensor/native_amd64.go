@@ -13,7 +13,7 @@ func native() []*Kernels {
 	if !hasAVX512VNNI() {
 		return nil
 	}
-	return []*Kernels{{name: "avx512vnni", class: "avx512vnni-1", linear: avx512Linear()}}
+	return []*Kernels{{name: "avx512vnni", class: "avx512vnni-2", linear: avx512Linear()}}
 }
 
 func hasAVX512VNNI() bool {

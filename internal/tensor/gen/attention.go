@@ -29,8 +29,12 @@ import (
 // attention_amd64.go knows its outer shape).
 //
 // Group: q[rg][64], out[rg][64], sum[rg][16], mid[rg][16] f32, max[4] f32,
-// own[4] i32. q holds the queries times scale*log2(e); sum and mid are sums
+// own[4], first[4] i32. q holds the queries times scale*log2(e); sum and mid are sums
 // left in 16 lanes; a row's output is (out + sum of mid) / (sum of sum).
+//
+// Limits (limits in attention_amd64.go): 192 floats that hide tokens in VMINPS.
+// Tokens before a row's first one meet the 64 + 64 floats at 0, those behind its
+// own count the 64 + 64 at 64; each part is -1e30 where it hides, +big where not.
 const (
 	foldAhead = 4 // queries are folded for this many blocks at once: their latency chains overlap
 	prefetch  = 2 // blocks are called into the L2 cache this many ahead
@@ -98,6 +102,7 @@ func (k rows) sum(r int) Mem    { return at(k.gp, k.sums()+64*r) }
 func (k rows) mid(r int) Mem    { return at(k.gp, k.sums()+64*(k.rg+r)) }
 func (k rows) max() Mem         { return at(k.gp, k.limits()) }
 func (k rows) own(r int) Mem    { return at(k.gp, k.limits()+16+4*r) }
+func (k rows) first(r int) Mem  { return at(k.gp, k.limits()+32+4*r) }
 func (k rows) groupBytes() int  { return 640*k.rg + 64 }
 
 func (k rows) sums() int {
@@ -112,6 +117,24 @@ func (k rows) limits() int {
 		return 0
 	}
 	return 640 * k.rg
+}
+
+// hide takes the minimum of row r and its limits: those that begin at disp of
+// lim with count tokens cut off in front.
+func (k rows) hide(op instr, lim reg.Register, disp int, count Mem, f []reg.VecVirtual) {
+	back := GP64()
+	MOVLQSX(count, back)
+	NEGQ(back)
+	for i := range f {
+		op(Mem{Base: lim, Index: back, Scale: 4, Disp: disp + 64*i}, f[i], f[i])
+	}
+}
+
+// hideBefore hides the tokens before each row's first one.
+func (k rows) hideBefore(op instr, lim reg.Register, f [][]reg.VecVirtual) {
+	for r := range f {
+		k.hide(op, lim, 4*64, k.first(r), f[r])
+	}
 }
 
 // grid is rg rows of 4 vectors.

@@ -9,8 +9,8 @@ import (
 )
 
 // fullKernel emits the attention of groups of rg rows over one block in full
-// precision. Row r sees its first own[r] tokens (0 < own <= nmax <= 64); the
-// rest is masked by lim (64 x +big, then 64 x -1e30). Keys of tokens from nmax
+// precision. Row r sees the tokens [first[r], own[r]), 0 < own <= nmax <= 64, or
+// as much more as lim lets it see; it may be none. Keys of tokens from nmax
 // on may be read and may be anything; values of them are not read.
 type fullKernel struct {
 	rows
@@ -28,7 +28,7 @@ func newFullKernel(rg int) *fullKernel {
 func (k *fullKernel) emit() {
 	TEXT(k.name, NOSPLIT, "func(k *byte, v *byte, nmax int, lim *float32, st *byte, ngr int)")
 	Pragma("noescape")
-	Doc(fmt.Sprintf("%s adds the first nmax tokens of a full-precision block to ngr groups of %d rows; lim masks what a row does not see.", k.name, k.rg))
+	Doc(fmt.Sprintf("%s adds the first nmax tokens of a full-precision block to ngr groups of %d rows; lim hides what a row does not see.", k.name, k.rg))
 	k.registers()
 	LEAQ(Mem{Base: k.st, Disp: k.scratchB}, k.gp)
 	Label(k.name + "_group")
@@ -103,12 +103,9 @@ func (k *fullKernel) next(loop string) {
 // VMINPS, so that it also wins against NaN.
 func (k *fullKernel) mask(f [][]reg.VecVirtual) {
 	for r := range f {
-		MOVLQSX(k.own(r), k.p)
-		NEGQ(k.p)
-		for i := range f[r] {
-			VMINPS(Mem{Base: k.lim, Index: k.p, Scale: 4, Disp: 256 + 64*i}, f[r][i], f[r][i])
-		}
+		k.hide(VMINPS, k.lim, 4*128, k.own(r), f[r])
 	}
+	k.hideBefore(VMINPS, k.lim, f)
 }
 
 // softmax leaves the probabilities at sProbF.

@@ -36,9 +36,9 @@ func newSealedKernel(bits, rg int) *sealedKernel {
 }
 
 func (k *sealedKernel) emit() {
-	TEXT(k.name, NOSPLIT, "func(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int)")
+	TEXT(k.name, NOSPLIT, "func(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int)")
 	Pragma("noescape")
-	Doc(fmt.Sprintf("%s adds nblk q%d blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of %d rows.", k.name, k.bits, k.rg))
+	Doc(fmt.Sprintf("%s adds nblk q%d blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of %d rows; lim, if any, hides what a row does not see.", k.name, k.bits, k.rg))
 	k.registers()
 	Label(k.name + "_run")
 	k.beginRun()
@@ -326,12 +326,11 @@ func (s dotSide) step(w []reg.VecVirtual, j int, acc [][]reg.VecVirtual) {
 
 // softmax turns the integer scores f[r][p] into probabilities relative to the
 // running max. The max is taken on the integers; scale and shift are one FMA.
+// What a row does not see is hidden from the max, and then from the exponential:
+// the limit that hides is, as an integer, below every score too.
 func (k *sealedKernel) softmax(f [][]reg.VecVirtual) {
-	m, scale, shift := folded(VPMAXSD, f), XMM(), XMM()
-	VMOVUPS(at(k.slot, k.slotScale), scale)
-	VMOVUPS(at(k.slot, k.slotShift), shift)
-	VCVTDQ2PS(m, m)
-	VFMADD213PS(shift, scale, m)
+	k.whereLimited("max", func(lim reg.Register) { k.hideBefore(VPMINSD, lim, f) })
+	m, shift := k.largest(f)
 	e := newExp2()
 	k.newMax(m, e)
 	VSUBPS(m, shift, shift)
@@ -341,10 +340,39 @@ func (k *sealedKernel) softmax(f [][]reg.VecVirtual) {
 		for p := range f[r] {
 			VCVTDQ2PS(f[r][p], f[r][p])
 			VFMADD213PS(b, s, f[r][p])
+		}
+	}
+	k.whereLimited("scores", func(lim reg.Register) { k.hideBefore(VMINPS, lim, f) })
+	for r := range f {
+		for p := range f[r] {
 			e.do(f[r][p], ZMM(), ZMM(), asZ)
 		}
 		k.addSums(r, f[r])
 	}
+}
+
+// whereLimited emits code that runs only if there are limits.
+func (k *sealedKernel) whereLimited(name string, body func(lim reg.Register)) {
+	lim, end := argument("lim"), k.name+"_seen_"+name
+	TESTQ(lim, lim)
+	JZ(LabelRef(end))
+	body(lim)
+	Label(end)
+}
+
+// largest is each row's largest score, rows as lanes, and their shift; -1e30 for
+// a row that sees nothing.
+func (k *sealedKernel) largest(f [][]reg.VecVirtual) (m, shift reg.VecVirtual) {
+	m, shift = folded(VPMAXSD, f), XMM()
+	scale, hidden, none := XMM(), XMM(), K()
+	VBROADCASTSS(f32c(-1e30), hidden)
+	VPCMPEQD(hidden, m, none)
+	VMOVUPS(at(k.slot, k.slotScale), scale)
+	VMOVUPS(at(k.slot, k.slotShift), shift)
+	VCVTDQ2PS(m, m)
+	VFMADD213PS(shift, scale, m)
+	VMOVAPS(hidden, none, m)
+	return m, shift
 }
 
 // addMids: mid = mid*alpha + sum of p * the tokens' mid values.

@@ -17,7 +17,7 @@ import (
 //	q3: k/16 steps j of 4*lanes bytes, bits 2s..2s+1 of byte b the low bits of k = s*K/4 + 4j+b; then
 //	    words of 64 bits [j][lanes/16][s], bit 4*(lane%16)+b the high bit of the same
 //
-// Group: max[4] f32, own[4] i32, unused to 64; sum[rg][16], mid[rg][16] f32;
+// Group: max[4] f32, own[4], first[4] i32, unused to 64; sum[rg][16], mid[rg][16] f32;
 // q[dim/16][rg][16], out[dim/16][rg][16] f32.
 const maxDim = 256
 
@@ -45,9 +45,9 @@ func newWideSealed(bits, rg int) *wideSealed {
 }
 
 func (k *wideSealed) emit() {
-	TEXT(k.name, NOSPLIT, "func(k *byte, v *byte, table *int32, nblk int, st *byte, ngr int, dim int)")
+	TEXT(k.name, NOSPLIT, "func(k *byte, v *byte, table *int32, nblk int, lim *float32, st *byte, ngr int, dim int)")
 	Pragma("noescape")
-	Doc(fmt.Sprintf("%s adds nblk q%d blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of %d rows of dim.", k.name, k.bits, k.rg))
+	Doc(fmt.Sprintf("%s adds nblk q%d blocks, whose halves lie table[i] cache lines after k and v, to ngr groups of %d rows of dim; lim, if any, hides what a row does not see.", k.name, k.bits, k.rg))
 	k.table, k.st = argument("table"), argument("st")
 	for _, r := range []*reg.GPVirtual{&k.gp, &k.slot, &k.key, &k.value, &k.delta, &k.par} {
 		*r = GP64()

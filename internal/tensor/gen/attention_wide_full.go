@@ -23,7 +23,7 @@ func newWideFull(rg int) *wideFull {
 func (k *wideFull) emit() {
 	TEXT(k.name, NOSPLIT, "func(k *byte, v *byte, nmax int, lim *float32, st *byte, ngr int, dim int)")
 	Pragma("noescape")
-	Doc(fmt.Sprintf("%s adds the first nmax tokens of a full-precision block to ngr groups of %d rows of dim; lim masks what a row does not see.", k.name, k.rg))
+	Doc(fmt.Sprintf("%s adds the first nmax tokens of a full-precision block to ngr groups of %d rows of dim; lim hides what a row does not see.", k.name, k.rg))
 	k.registers()
 	k.vectors = GP64()
 	LEAQ(Mem{Base: k.st, Disp: k.scratchB}, k.gp)

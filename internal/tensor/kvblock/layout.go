@@ -28,7 +28,6 @@ package kvblock
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math"
 
 	"mneme/internal/quant"
@@ -48,49 +47,6 @@ func codeBits(form quant.KVForm) int {
 		return 4
 	}
 	return 8
-}
-
-// Read reads a half block [k][lanes] of any form.
-func Read(form quant.KVForm, dst []float32, half []byte, k, lanes int) {
-	switch form {
-	case quant.KVF16:
-		ReadHalves(dst[:k*lanes], half)
-		return
-	case quant.KVF32:
-		ReadFloats(dst[:k*lanes], half)
-		return
-	}
-	codes := CodeBytes(form, k, lanes)
-	scales, mids := half[codes:], half[codes+2*k:]
-	for i := range k {
-		scale := quant.F16Value(binary.LittleEndian.Uint16(scales[2*i:]))
-		mid := quant.F16Value(binary.LittleEndian.Uint16(mids[2*i:]))
-		row := dst[i*lanes:][:lanes]
-		for l := range row {
-			row[l] = mid + float32(scale*float32(storedCode(form, half, k, lanes, i, l)))
-		}
-	}
-}
-
-// storedCode is the code of element (i, lane) of a sealed half, less its centre.
-func storedCode(form quant.KVForm, half []byte, k, lanes, i, lane int) int {
-	switch form {
-	case quant.KVQ8:
-		return int(half[4*lanes*(i/4)+4*lane+i%4]) - 128
-	case quant.KVQ4:
-		at, shift := i, 0
-		if i >= k/2 {
-			at, shift = i-k/2, 4
-		}
-		return int(half[4*lanes*(at/4)+4*lane+at%4]>>shift&15) - 8
-	case quant.KVQ3:
-		part, at := i/(k/4), i%(k/4)
-		bit := 4*(lane%16) + at%4
-		low := half[4*lanes*(at/4)+4*lane+at%4] >> (2 * part) & 3
-		high := half[k*lanes/4+32*(lanes/16*(at/4)+lane/16)+8*part+bit/8] >> (bit % 8) & 1
-		return int(low|high<<2) - 4
-	}
-	panic(fmt.Sprintf("kvblock: no codes in a %s half", form))
 }
 
 // putCode writes the code of row i, lane l of a half, whose codes were zero.

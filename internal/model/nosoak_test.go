@@ -1,0 +1,5 @@
+//go:build !soak
+
+package model_test
+
+const soak = false
