@@ -33,6 +33,7 @@ type Options struct {
 type Message struct {
 	Role       string     `json:"role"`
 	Content    string     `json:"content"`
+	Reasoning  string     `json:"reasoning_content,omitempty"` // of an assistant: what it thought before
 	Name       string     `json:"name,omitempty"`
 	ToolCalls  []ToolCall `json:"tool_calls,omitempty"`   // of an assistant
 	ToolCallID string     `json:"tool_call_id,omitempty"` // of a tool: the call that it answers
@@ -62,7 +63,11 @@ type Request struct {
 type Template struct {
 	program *jinja.Template
 	options Options
+	text    string
 }
+
+// Source is the template as the model file holds it.
+func (t *Template) Source() string { return t.text }
 
 // TemplateError is a refusal that the template itself raised: the conversation
 // is not one that the model knows.
@@ -87,7 +92,7 @@ func Compile(text string, o Options) (t *Template, err error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Template{program: program, options: o}, nil
+	return &Template{program: program, options: o, text: text}, nil
 }
 
 // Render is RenderContext for messages alone.
@@ -126,7 +131,7 @@ func (t *Template) RenderContext(ctx context.Context, q Request) (text string, e
 func (q Request) size() int {
 	n := len(q.Tools)
 	for _, m := range q.Messages {
-		n += len(m.Role) + len(m.Content) + len(m.Name) + len(m.ToolCallID) + 64
+		n += len(m.Role) + len(m.Content) + len(m.Reasoning) + len(m.Name) + len(m.ToolCallID) + 64
 		for _, c := range m.ToolCalls {
 			n += len(c.ID) + len(c.Function.Name) + len(c.Function.Arguments)
 		}

@@ -64,6 +64,7 @@ func (m Message) value() (jinja.Value, error) {
 	d := v.AsDict()
 	d.Set("role", jinja.NewString(m.Role))
 	d.Set("content", jinja.NewString(m.Content))
+	setText(d, "reasoning_content", m.Reasoning)
 	setText(d, "name", m.Name)
 	setText(d, "tool_call_id", m.ToolCallID)
 	if len(m.ToolCalls) == 0 {

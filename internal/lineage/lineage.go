@@ -115,11 +115,27 @@ func CommonText(tok *token.Tokenizer, a, b Lineage) int {
 	if n > 0 {
 		at = a.Ends[n-1]
 	}
-	x, y := token.ValidText(tok.Decode(a.Tokens[n:])), token.ValidText(tok.Decode(b.Tokens[n:]))
-	for i := 0; i < len(x) && i < len(y) && x[i] == y[i]; i++ {
-		at++
+	return at + CommonBytes(token.ValidText(tok.Decode(a.Tokens[n:])), token.ValidText(tok.Decode(b.Tokens[n:])))
+}
+
+// SeenText is how many bytes of a text a lineage begins with.
+func SeenText(tok *token.Tokenizer, l Lineage, text string) int {
+	from := 0
+	if len(l.Ends) > 0 && l.Ends[0] == 0 && tok.IsSpecial(l.Tokens[0]) {
+		from = 1 // a BOS token that was added has no text
 	}
-	return at
+	return CommonBytes(token.ValidText(tok.Decode(l.Tokens[from:])), text)
+}
+
+// CommonBytes counts the bytes that a and b begin with alike.
+func CommonBytes(a, b string) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return n
 }
 
 // Recent keeps the last lineages of each namespace, so that text answered to one

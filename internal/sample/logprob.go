@@ -6,9 +6,9 @@ import (
 	"mneme/internal/token"
 )
 
-// logprobs returns the log-softmax of the raw logits at id, and its n greatest
+// Logprobs returns the log-softmax of the raw logits at id, and its n greatest
 // values. Tokens without a usable logit are no alternatives.
-func logprobs(logits []float32, id token.ID, n int) (float64, []Alternative) {
+func Logprobs(logits []float32, id token.ID, n int) (float64, []Alternative) {
 	norm := logSumExp(logits)
 	top := greatest(logits, n)
 	for i, t := range top {

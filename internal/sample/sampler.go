@@ -25,13 +25,29 @@ type Alternative struct {
 
 // Sampler picks tokens by one set of parameters.
 //   - Its buffers are working memory, not state: Next is a function of its
-//     arguments. One goroutine at a time.
+//     arguments, and of where its constraint stands. One goroutine at a time.
 //   - After the first call a step allocates nothing without logprobs.
 type Sampler struct {
 	params  Params
 	values  []float64 // [vocabulary] adjusted logits
 	counts  []int32   // [vocabulary] zero between calls
 	ranking ranking
+	within  Constraint // nil: anything goes
+	masked  []float32  // [vocabulary]
+}
+
+// Constraint says which tokens may come next.
+type Constraint interface {
+	Allows(token.ID) bool
+	Mask() []uint64 // a bit for each id; not changed by who reads it
+	Take(token.ID)  // it has come
+}
+
+// Within holds the sampler's tokens to a constraint, which moves with each that
+// Next picks.
+func (s *Sampler) Within(c Constraint) *Sampler {
+	s.within = c
+	return s
 }
 
 // New takes parameters that Check accepts.
@@ -44,14 +60,37 @@ func New(p Params) *Sampler { return &Sampler{params: p} }
 // from (Seed, pos). Of equal tokens the lower id goes first.
 func (s *Sampler) Next(logits []float32, pos int, history []token.ID, promptLen int) (Choice, error) {
 	id := s.pick(logits, pos, history, promptLen)
+	if s.within != nil {
+		if id == token.None || !s.within.Allows(id) {
+			id = s.pickAllowed(logits, pos, history, promptLen)
+		}
+		if id != token.None {
+			s.within.Take(id)
+		}
+	}
 	if id == token.None {
 		return Choice{}, ErrNoToken
 	}
 	choice := Choice{ID: id}
 	if s.params.Logprobs >= 0 {
-		choice.Logprob, choice.Top = logprobs(logits, id, s.params.Logprobs)
+		choice.Logprob, choice.Top = Logprobs(logits, id, s.params.Logprobs)
 	}
 	return choice, nil
+}
+
+// pickAllowed picks among the tokens that the constraint allows. It comes after a
+// pick that it did not allow: together they are one from what is allowed, each
+// with its share, for the second draws a random number of its own.
+func (s *Sampler) pickAllowed(logits []float32, pos int, history []token.ID, promptLen int) token.ID {
+	s.masked = append(s.masked[:0], logits...)
+	mask := s.within.Mask()
+	for i := range s.masked {
+		if mask[i>>6]>>(i&63)&1 == 0 {
+			s.masked[i] = float32(math.Inf(-1))
+		}
+	}
+	const second = 1 << 40 // positions are below it
+	return s.pick(s.masked, pos+second, history, promptLen)
 }
 
 func (s *Sampler) pick(logits []float32, pos int, history []token.ID, promptLen int) token.ID {

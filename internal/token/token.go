@@ -65,7 +65,8 @@ type encoder interface {
 }
 
 // Tokenizer encodes and decodes with one vocabulary.
-//   - It is safe for concurrent use; nothing but its cache of words changes.
+//   - It is safe for concurrent use: nothing of it changes. It keeps no cache of
+//     words, whose times would tell one caller what others have asked.
 //   - Piece ends never decrease and never exceed the text's length.
 //   - A byte without a token of its own is dropped; it lies in the span of the
 //     next piece.
@@ -79,7 +80,6 @@ type Tokenizer struct {
 	control        *trie // control and user-defined tokens
 	user           *trie // user-defined tokens alone
 
-	cache   wordCache
 	longest int // bytes of text that one token can take
 }
 
@@ -180,12 +180,7 @@ func (t *Tokenizer) encodeFragment(text string, f fragment, pieces []Piece) ([]P
 
 // appendWord appends the tokens of a word that begins at byte `at` of its text.
 func (t *Tokenizer) appendWord(pieces []Piece, word string, at int) []Piece {
-	tokens, ok := t.cache.get(word)
-	if !ok {
-		tokens = t.encode(word)
-		t.cache.put(word, tokens)
-	}
-	for _, p := range tokens {
+	for _, p := range t.encode(word) {
 		pieces = append(pieces, Piece{ID: p.ID, End: at + p.End})
 	}
 	return pieces

@@ -129,7 +129,7 @@ func idsOf(pieces []token.Piece) []token.ID {
 	return ids
 }
 
-// The cache changes hands between goroutines and generations; ids do not.
+// Many goroutines encode at once.
 func TestConcurrentEncode(t *testing.T) {
 	tokens := smollm2(t)
 	text := words(40000)
@@ -149,7 +149,7 @@ func TestConcurrentEncode(t *testing.T) {
 	running.Wait()
 }
 
-// words are n different words, more than the cache holds.
+// words are n different words.
 func words(n int) string {
 	var b strings.Builder
 	for i := range n {
