@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"mneme/internal/engine/pace"
+	"mneme/internal/engine/reuse"
 	"mneme/internal/kv"
 	"mneme/internal/lineage"
 )
@@ -67,16 +69,15 @@ func (e *Engine) ended(s *sequence) error {
 
 // takePlace gives the sequence a place in the batch and its blocks, or nothing.
 func (e *Engine) takePlace(s *sequence) bool {
-	if e.admitted.Add(1) > int64(e.cfg.MaxBatch) {
-		e.admitted.Add(-1)
+	if e.admitted.Load() >= int64(e.cfg.MaxBatch) { // only here it grows
 		return false
 	}
 	for !e.place(s) {
-		if !e.evictOne() {
-			e.admitted.Add(-1)
+		if !e.makeRoom(s.agent, 0) {
 			return false
 		}
 	}
+	e.admitted.Add(1)
 	return true
 }
 
@@ -102,7 +103,7 @@ func (e *Engine) place(s *sequence) bool {
 	empty, _ := e.pool.Allocate(kv.Need{})
 	s.kv = kv.NewGrowing(e.pool, s.scope, empty)
 	if s.agent != nil {
-		s.own = e.table.retain(*s.agent)
+		s.own = e.roster.Retain(*s.agent)
 	}
 	if s.own != nil {
 		s.kv.ResumeSealed(s.own, min(lineage.CommonPrefix(s.own.Tokens(), s.tokens)/kv.BlockTokens, s.matchBlocks()))
@@ -110,10 +111,13 @@ func (e *Engine) place(s *sequence) bool {
 	if s.kv.Len() == 0 {
 		s.kv.AdoptPrefix(s.keys, s.tokens, e.pool.Match(s.keys[:s.matchBlocks()]))
 	}
+	unmarked := s.ledger
+	s.found(0)
 	for e.adoptNext(s) {
 	}
 	r, ok := e.allocate(s, s.kv.Missing(s.target(), e.cfg.StepTokens))
 	if !ok {
+		s.ledger = unmarked
 		s.kv.Drop()
 		s.releaseOwn()
 		return false
@@ -131,6 +135,7 @@ func (e *Engine) adoptNext(s *sequence) bool {
 	ids, ok := e.pool.Lookup(s.keys[i])
 	if ok {
 		s.kv.FollowSealed(s.keys[i], s.tokens[i*kv.BlockTokens:(i+1)*kv.BlockTokens], ids)
+		s.found(i)
 	}
 	return ok
 }
@@ -168,11 +173,21 @@ func (e *Engine) restoreRun(s *sequence) bool {
 	for to < s.matchBlocks() && e.onDisk(s.keys[to]) && !e.pool.Contains(s.keys[to]) {
 		to++
 	}
-	if from == to || !s.kv.Aligned() {
+	switch {
+	case !s.kv.Aligned():
+		return false
+	case from == to:
+		if from < s.matchBlocks() && s.before.Owns(from, s.keys[from]) {
+			s.ledger.Note(reuse.Evicted)
+		}
+		return false
+	case !e.worthReading(to - from):
+		s.ledger.Note(reuse.Recomputed)
 		return false
 	}
+	began := time.Now()
 	tokens := s.tokens[from*kv.BlockTokens : to*kv.BlockTokens]
-	_, err := s.kv.RestoreSealed(s.keys[from:to], tokens, func(i, group int, id kv.BlockID) error {
+	n, err := s.kv.RestoreSealed(s.keys[from:to], tokens, func(i, group int, id kv.BlockID) error {
 		buf := e.frames.Get().(*[]byte)
 		defer e.frames.Put(buf)
 		*buf = slices.Grow((*buf)[:0], e.pool.SizeOf(id))[:e.pool.SizeOf(id)]
@@ -185,10 +200,34 @@ func (e *Engine) restoreRun(s *sequence) bool {
 		e.pool.CopyIn(id, *buf)
 		return nil
 	})
+	e.reading.Add(int64(n)*e.blockBytes(), time.Since(began), e.now())
+	e.counters.restored.Add(int64(n))
+	s.ledger.Add(reuse.Restored, n*kv.BlockTokens)
 	if err != nil && s.ctx.Err() == nil {
+		s.ledger.Note(reuse.Quarantined)
 		e.log.Warn("blocks cannot be restored, they are computed again", "err", err)
 	}
 	return err == nil
+}
+
+// ratesLast is how long a measured rate is believed.
+const ratesLast = time.Minute
+
+// worthReading says whether n blocks are read sooner than computed, as far as
+// that is measured.
+func (e *Engine) worthReading(n int) bool {
+	now := e.now()
+	if e.cfg.Restore == RestoreAlways ||
+		pace.Cheaper(int64(n)*e.blockBytes(), e.reading.PerSecond(now), int64(n)*kv.BlockTokens, e.filling.PerSecond(now)) {
+		return true
+	}
+	e.counters.recomputed.Add(int64(n))
+	return false
+}
+
+// blockBytes is the size of a block of all groups.
+func (e *Engine) blockBytes() int64 {
+	return int64(e.pool.Spec().BytesPerToken()) * kv.BlockTokens
 }
 
 func (e *Engine) onDisk(key kv.Key) bool {
@@ -206,19 +245,20 @@ func (e *Engine) resumeOpen(s *sequence) Start {
 	if s.agent == nil || !s.kv.Aligned() {
 		return StartUncached
 	}
-	state, err := e.load(*s.agent)
+	state, err := e.roster.Load(*s.agent)
 	if err != nil {
-		e.log.Warn("agent cannot be read", "agent", s.agent.id, "err", err)
+		e.log.Warn("agent cannot be read", "agent", s.agent.ID, "err", err)
 		return StartUncached
 	}
-	m := &state.manifest
+	m := &state.Manifest
 	full := m.KVTokens / kv.BlockTokens * kv.BlockTokens
-	n := min(lineage.CommonPrefix(m.Tokens[:m.KVTokens], s.tokens), s.prompt-1)
+	n := min(lineage.CommonPrefix(m.Tokens[:m.KVTokens], s.tokens), s.prompt-1, s.reusable())
 	if s.kv.Len() != full || n <= full {
 		return StartUncached
 	}
 	if s.own != nil && s.own.Len() == m.KVTokens {
 		s.kv.ResumeOpen(s.own, n)
+		s.ledger.Add(reuse.Hot, n-full)
 		return StartHot
 	}
 	if m.KVFingerprint != e.kvFingerprint || len(m.Tail) == 0 {
@@ -233,8 +273,10 @@ func (e *Engine) resumeOpen(s *sequence) Start {
 		return nil
 	})
 	if err != nil {
+		s.ledger.Note(reuse.Quarantined)
 		e.log.Warn("open block cannot be restored, it is computed again", "agent", m.ID, "err", err)
 		return StartUncached
 	}
+	s.ledger.Add(reuse.Restored, n-full)
 	return StartRestored
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,9 @@ import (
 	"time"
 
 	"mneme/internal/chat"
+	"mneme/internal/engine/pace"
+	"mneme/internal/engine/reuse"
+	"mneme/internal/engine/roster"
 	"mneme/internal/engine/stream"
 	"mneme/internal/kv"
 	"mneme/internal/lineage"
@@ -31,13 +35,16 @@ type Config struct {
 	Template   *chat.Template // nil for a base model
 	Pool       *kv.Pool
 	Store      *store.Store
-	Context    int // positions of a sequence; the model's own if 0
-	MaxBatch   int // sequences in a step; 16 if 0
-	StepTokens int // tokens in a step; 512 if 0
-	Threads    int // workers; one per CPU if 0
-	MaxQueue   int // turns that run or wait; 1024 if 0
-	Log        *slog.Logger
-	Clock      func() time.Time
+	Context    int         // positions of a sequence; the model's own if 0
+	MaxBatch   int         // sequences in a step; 16 if 0
+	StepTokens int         // tokens in a step; 512 if 0
+	Threads    int         // workers; one per CPU if 0
+	MaxQueue   int         // turns that run or wait; 1024 if 0
+	Restore    RestoreMode // RestoreAuto if ""
+	// AgentTTL is how long an agent may be unused before it is deleted; 0 is for ever.
+	AgentTTL time.Duration
+	Log      *slog.Logger
+	Clock    func() time.Time
 	// Observe, if set, is called before each step with its sequences and tokens.
 	Observe func(Step)
 	// Fault, if set, is asked at every point where a turn can fail; its error is
@@ -92,6 +99,7 @@ func (c *Config) defaults() {
 			*v.at = v.def
 		}
 	}
+	c.Restore = cmp.Or(c.Restore, RestoreAuto)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -114,18 +122,23 @@ type Engine struct {
 	log           *slog.Logger
 	kvFingerprint string
 
-	table    agentTable
+	roster   *roster.Roster
 	queue    *waiting.Queue[*sequence]
 	ready    chan *sequence // admitted, for the loop
 	freed    waiting.Event  // blocks may have been given back
 	pending  atomic.Int64   // turns accepted and not over
 	admitted atomic.Int64   // sequences with a place in the batch
+	settling atomic.Int64   // turns being published, agents being warmed
+	writing  atomic.Int64   // blocks held until they are on disk
 	draining atomic.Bool
 	stop     context.Context
 	halt     context.CancelFunc
 	wg       sync.WaitGroup
 	frames   sync.Pool // *[]byte, one block each, of the goroutines that restore
 	counters counters
+	reuses   reuse.Log[agentKey]
+	reading  *pace.Meter // bytes of blocks from disk
+	filling  *pace.Meter // tokens of prompts, computed
 
 	// The loop's own:
 	running    []*sequence
@@ -140,6 +153,7 @@ type counters struct {
 	finished, failed, preempted atomic.Int64 // turns
 	surplus                     atomic.Int64 // ends of sequences that did not run
 	storeErrors, running        atomic.Int64
+	restored, recomputed        atomic.Int64 // blocks that were on disk
 }
 
 // New starts an engine. The model, pool and store stay the caller's, who closes
@@ -151,7 +165,7 @@ func New(cfg Config) (*Engine, error) {
 	}
 	team := team.New(cfg.Threads)
 	runner, err := cfg.Model.NewRunner(cfg.Pool, team, model.Limits{
-		Rows: cfg.StepTokens + cfg.MaxBatch, Logits: cfg.MaxBatch, Context: cfg.Context, SealedOwn: cfg.SealedOwn,
+		Rows: cfg.StepTokens + cfg.MaxBatch, Logits: cfg.MaxBatch + scoreRows, Context: cfg.Context, SealedOwn: cfg.SealedOwn,
 	})
 	if err != nil {
 		team.Close()
@@ -160,15 +174,23 @@ func New(cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, model: cfg.Model, tok: cfg.Tokenizer, pool: cfg.Pool, store: cfg.Store, runner: runner, team: team, log: cfg.Log,
 		kvFingerprint: cfg.Model.KVFingerprint(cfg.Pool.Spec().Format),
-		table:         agentTable{states: map[agentKey]*agentState{}, pinned: map[agentKey]bool{}},
-		queue:         waiting.NewQueue[*sequence](), ready: make(chan *sequence),
+		reading:       pace.NewMeter(ratesLast), filling: pace.NewMeter(ratesLast),
+		queue: waiting.NewQueue[*sequence](), ready: make(chan *sequence),
 		frames: sync.Pool{New: func() any { return new([]byte) }},
 	}
-	e.table.turns.Left = func(agentKey) { e.freed.Fire() }
+	e.roster = roster.Open(roster.Options{
+		Tokens: cfg.Tokenizer,
+		Pool:   e.pool, Store: e.store, Clock: e.now, Log: e.log,
+		Served: roster.Served{Name: cfg.Name, Fingerprint: e.model.Fingerprint, KVFingerprint: e.kvFingerprint},
+	})
+	e.roster.Turns.Left = func(agentKey) { e.freed.Fire() }
 	e.stop, e.halt = context.WithCancel(context.Background())
 	e.wg.Add(2)
 	go e.run()
 	go e.admit()
+	if cfg.AgentTTL > 0 {
+		e.wg.Go(e.expiry)
+	}
 	return e, nil
 }
 
@@ -234,17 +256,21 @@ func (e *Engine) accept(ctx context.Context, r Request) (*sequence, error) {
 	s := &sequence{req: r, began: time.Now(), leave: func() {}, scope: kv.Scope{Fingerprint: e.kvFingerprint, Namespace: string(r.Namespace)}}
 	var own []lineage.Lineage
 	if r.Agent != "" {
-		key := agentKey{r.Namespace, r.Agent}
-		leave, err := e.table.turns.Enter(ctx, key)
+		key := keyOf(r.Namespace, r.Agent)
+		leave, err := e.roster.Turns.Enter(ctx, key)
 		if err != nil {
 			return nil, err
 		}
-		state, err := e.load(key)
+		state, err := e.roster.Load(key)
 		if err != nil {
 			leave()
 			return nil, err
 		}
-		s.agent, s.leave, own = &key, leave, []lineage.Lineage{state.lineage()}
+		s.agent, s.leave, own = &key, leave, []lineage.Lineage{state.Lineage()}
+		s.before = reuse.Before{Lineage: own[0], Keys: state.Manifest.Keys, KVTokens: state.Manifest.KVTokens}
+		if len(s.before.Keys) > 0 && state.Manifest.KVFingerprint != e.kvFingerprint {
+			s.ledger.Note(reuse.OtherFormat)
+		}
 	}
 	if err := e.prepare(s, own); err != nil {
 		s.leave()
@@ -269,12 +295,12 @@ func (e *Engine) prepare(s *sequence, own []lineage.Lineage) error {
 	switch {
 	case n == 0:
 		return &InputError{Field: "prompt", Problem: "is empty"}
-	case n >= e.cfg.Context:
+	case n >= e.cfg.Context && (n > e.cfg.Context || !s.req.PromptOnly):
 		return &ContextError{Tokens: n, Context: e.cfg.Context}
 	}
 	s.tokens, s.ends, s.prompt, s.promptEnd = l.Tokens, l.Ends, n, l.Ends[n-1]
 	s.keys = s.scope.Chain(s.tokens, kv.BlockTokens)
-	s.sampler, s.speech = sample.New(s.req.Sampling), lineage.NewSpeech(e.tok, s.req.Stop, s.promptEnd)
+	s.sampler, s.speech = sample.New(s.req.Sampling).Within(s.req.Within), lineage.NewSpeech(e.tok, s.req.Stop, s.promptEnd)
 	return e.bound(s)
 }
 
@@ -283,7 +309,7 @@ func (e *Engine) resolve(r Request, own []lineage.Lineage) (lineage.Lineage, err
 	if err := e.fault(FaultEncode); err != nil {
 		return lineage.Lineage{}, err
 	}
-	l, err := lineage.Resolve(e.tok, r.Text, append(own, e.table.remembered(r.Namespace)...), e.cfg.Context)
+	l, err := lineage.Resolve(e.tok, r.Text, append(own, e.roster.Remembered(r.Namespace)...), e.cfg.Context)
 	var long *lineage.TooLongError
 	switch {
 	case errors.As(err, &long):
@@ -298,6 +324,9 @@ func (e *Engine) resolve(r Request, own []lineage.Lineage) (lineage.Lineage, err
 // what the pool could hold if it were empty.
 func (e *Engine) bound(s *sequence) error {
 	s.limit = e.cfg.Context
+	if s.req.PromptOnly {
+		s.limit = s.prompt
+	}
 	if m := s.req.MaxTokens; m > 0 && m < s.limit-s.prompt {
 		s.limit = s.prompt + m
 	}
@@ -361,16 +390,26 @@ type Stats struct {
 	Preempted       int64
 	Surplus         int64 // ends of sequences that did not run: always 0, or a defect
 	StoreErrors     int64
+	Restored        int64 // blocks that were read from disk
+	Recomputed      int64 // blocks that were on disk and were computed: cheaper, as measured
+	ShareOverruled  int64 // agents below their share that had to give their blocks up
+	Expired         int64 // agents deleted because they were unused for Config.AgentTTL
+	OtherFormat     int64 // blocks that were on disk in another KV format and were computed again
+	Refused         Refused
+	RestoreRate     float64 // bytes per second, lately; 0 when not known
+	PrefillRate     float64 // tokens per second
 }
 
 // Stats takes the counters.
 func (e *Engine) Stats() Stats {
 	c := &e.counters
-	running := int(c.running.Load())
+	running, now, agents := int(c.running.Load()), e.now(), e.roster.Stats()
 	return Stats{
 		Pool: e.pool.Stats(), Store: e.store.Stats(), Running: running, Waiting: max(0, int(e.pending.Load())-running),
 		TokensComputed: c.computed.Load(), TokensCached: c.cached.Load(), TokensGenerated: c.generated.Load(),
 		TurnsFinished: c.finished.Load(), TurnsFailed: c.failed.Load(), Preempted: c.preempted.Load(), Surplus: c.surplus.Load(), StoreErrors: c.storeErrors.Load(),
+		ShareOverruled: agents.Overruled, Expired: agents.Expired, OtherFormat: agents.OtherFormat, Refused: agents.Refused,
+		Restored: c.restored.Load(), Recomputed: c.recomputed.Load(), RestoreRate: e.reading.PerSecond(now), PrefillRate: e.filling.PerSecond(now),
 	}
 }
 
@@ -404,13 +443,7 @@ func (e *Engine) Close() error {
 	e.halt()
 	e.wg.Wait()
 	e.failQueued()
-	e.table.mu.Lock()
-	defer e.table.mu.Unlock()
-	for key, s := range e.table.states {
-		if s.blocks != nil {
-			e.table.coolLocked(key)
-		}
-	}
+	e.roster.CoolAll()
 	e.team.Close()
 	return e.runner.Close()
 }

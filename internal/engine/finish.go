@@ -2,13 +2,60 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"mneme/internal/engine/reuse"
+	"mneme/internal/engine/roster"
 	"mneme/internal/kv"
 	"mneme/internal/lineage"
+	"mneme/internal/sample"
 	"mneme/internal/store"
 	"mneme/internal/token"
 )
+
+// use takes the logits of a step's last rows: they score the prompt's tokens,
+// and the last choose what comes next; true at the end.
+func (e *Engine) use(s *sequence, logits [][]float32) (done bool, err error) {
+	if s.scoring() {
+		s.score(logits)
+	}
+	switch {
+	case s.pending() > 0:
+		return false, nil
+	case s.req.PromptOnly:
+		e.begun(s)
+		s.finish = FinishLength
+		return true, nil
+	}
+	return e.sample(s, logits[len(logits)-1])
+}
+
+// begun notes that the prompt is done.
+func (e *Engine) begun(s *sequence) {
+	if s.first == 0 {
+		s.first = time.Since(s.began)
+		e.counters.cached.Add(int64(s.cached))
+		s.stream.Begin(s.cached)
+	}
+}
+
+// score notes what the logits of the latest positions say of the tokens that
+// follow them. After a preemption some are known already.
+func (s *sequence) score(logits [][]float32) {
+	if len(s.scores) == 0 {
+		s.scores = append(s.scores, PromptToken{ID: s.tokens[0]})
+	}
+	for i := range logits {
+		next := s.kv.Len() - len(logits) + i + 1
+		if next != len(s.scores) || next >= s.prompt {
+			continue
+		}
+		token := PromptToken{ID: s.tokens[next]}
+		token.Logprob, token.Top = sample.Logprobs(logits[i], token.ID, s.req.Score.Alternatives)
+		s.scores = append(s.scores, token)
+	}
+}
 
 // sample chooses the sequence's next token and delivers it; true at the end.
 func (e *Engine) sample(s *sequence, logits []float32) (done bool, err error) {
@@ -20,10 +67,7 @@ func (e *Engine) sample(s *sequence, logits []float32) (done bool, err error) {
 	if err != nil {
 		return true, err
 	}
-	if s.first == 0 {
-		s.first = time.Since(s.began)
-		e.counters.cached.Add(int64(s.cached))
-	}
+	e.begun(s)
 	e.counters.generated.Add(1)
 	s.tokens = append(s.tokens, choice.ID)
 	end, last := e.tok.IsEnd(choice.ID) && !s.req.IgnoreEOS, len(s.tokens) >= s.limit
@@ -48,6 +92,9 @@ func (e *Engine) fail(s *sequence, err error) {
 
 // over lets the agent's next turn begin and wakes who waits for room.
 func (e *Engine) over(s *sequence) {
+	if s.agent != nil {
+		e.roster.Release(*s.agent)
+	}
 	s.leave()
 	e.pending.Add(-1)
 	e.freed.Fire()
@@ -65,14 +112,19 @@ func (e *Engine) complete(s *sequence) {
 }
 
 func (e *Engine) settle(s *sequence, blocks *kv.AgentBlocks) {
-	e.table.remember(s.req.Namespace, lineage.Lineage{Tokens: s.tokens, Ends: s.ends})
-	result := Completed{Finish: s.finish, Usage: s.usage(), Start: s.start, TimeToFirst: s.first}
+	e.roster.Remember(s.req.Namespace, lineage.Lineage{Tokens: s.tokens, Ends: s.ends})
+	result := Completed{Finish: s.finish, Usage: s.usage(), Start: s.start, TimeToFirst: s.first, Prompt: s.scores}
 	if s.agent == nil {
 		blocks.Release()
 	} else {
 		result.Turn, result.PublishErr = e.publish(s, blocks)
+		if s.req.Score != nil {
+			s.ledger.Note(reuse.Scored)
+		}
+		e.reuses.Add(*s.agent, result.Turn, s.ledger.Explain(e.tok, &s.before, lineage.Lineage{Tokens: s.tokens[:s.prompt], Ends: s.ends[:s.prompt]}))
 	}
 	e.counters.finished.Add(1)
+	e.settling.Add(-1)
 	e.over(s)
 	s.stream.End(result, nil)
 }
@@ -84,26 +136,42 @@ func (s *sequence) usage() Usage {
 // publish makes the turn durable and the agent's current one. If the disk
 // refuses, the turn lives in memory only and the error says so.
 func (e *Engine) publish(s *sequence, blocks *kv.AgentBlocks) (turn int, err error) {
-	old, err := e.load(*s.agent)
+	old, err := e.roster.Load(*s.agent)
 	if err != nil { // it was readable when the turn began
 		blocks.Release()
 		return 0, err
 	}
-	state := &agentState{manifest: e.nextManifest(s, old.manifest, blocks), blocks: blocks}
-	for i := range blocks.Keys() {
-		tokens := blocks.Tokens()[i*kv.BlockTokens : (i+1)*kv.BlockTokens]
-		e.appendBlock(s.scope, blocks.Keys(), i, tokens, func(g int) kv.BlockID { return blocks.SealedBlock(g, i) })
-	}
+	e.roster.NoteFormat(&old.Manifest)
+	state := &roster.State{Manifest: e.nextManifest(s, old.Manifest, blocks), Blocks: blocks}
 	if err = e.fault(FaultSave); err == nil {
-		err = e.store.Publish(context.Background(), state.manifest, e.tails(blocks))
+		err = e.save(s, state.Manifest, blocks)
 	}
 	if err != nil {
 		e.counters.storeErrors.Add(1)
-		e.log.Error("turn not stored", "agent", s.agent.id, "err", err)
+		e.log.Error("turn not stored", "agent", s.agent.ID, "err", err)
 	}
-	state.saved = err == nil
-	e.table.set(*s.agent, state)
-	return len(state.manifest.Turns), err
+	state.Saved = err == nil
+	e.roster.Publish(*s.agent, state)
+	return len(state.Manifest.Turns), err
+}
+
+// maxSaves is how often a turn is tried to be stored.
+const maxSaves = 4
+
+// save writes the blocks that are not stored yet and publishes. Until then no
+// agent names them: the delete of another may take them away in between, and
+// then they are written again.
+func (e *Engine) save(s *sequence, m store.Manifest, blocks *kv.AgentBlocks) (err error) {
+	for range maxSaves {
+		for i := range blocks.Keys() {
+			tokens := blocks.Tokens()[i*kv.BlockTokens : (i+1)*kv.BlockTokens]
+			e.appendBlock(s.scope, blocks.Keys(), i, tokens, func(g int) kv.BlockID { return blocks.SealedBlock(g, i) })
+		}
+		if err = e.store.Publish(context.Background(), m, e.tails(blocks)); !errors.Is(err, store.ErrMissing) {
+			return err
+		}
+	}
+	return err
 }
 
 func (e *Engine) nextManifest(s *sequence, m store.Manifest, blocks *kv.AgentBlocks) store.Manifest {
@@ -114,9 +182,12 @@ func (e *Engine) nextManifest(s *sequence, m store.Manifest, blocks *kv.AgentBlo
 		Turn: len(turns) + 1, Tokens: len(s.tokens), Prompt: u.Prompt, Cached: u.Cached, Completion: u.Completion,
 		Finish: string(s.finish), TextEnd: min(s.promptEnd+s.emitted, s.ends[len(s.ends)-1]), Created: now,
 	})
+	if len(m.Turns) == 1 && m.Parent == "" {
+		m.Parent = string(s.req.Parent)
+	}
 	m.Tokens, m.Ends = s.tokens, s.ends
 	m.Keys, m.KVTokens, m.Tail = blocks.Keys(), blocks.Len(), nil
-	m.KVFingerprint, m.LastUsed = e.kvFingerprint, now
+	m.KVFingerprint, m.LastUsed, m.Pinned = e.kvFingerprint, now, e.roster.Pinned(*s.agent)
 	return m
 }
 
@@ -153,10 +224,11 @@ func (e *Engine) appendBlock(scope kv.Scope, keys []kv.Key, index int, tokens []
 			continue
 		}
 		e.pool.Retain(id)
+		e.writing.Add(1)
 		e.store.Append(store.Block{
-			Key: keys[index], Parent: parent, Group: g, Form: e.pool.FormOf(id), Tokens: append([]token.ID(nil), tokens...), SizeBytes: e.pool.SizeOf(id),
+			Namespace: scope.Namespace, Key: keys[index], Parent: parent, Group: g, Form: e.pool.FormOf(id), Tokens: append([]token.ID(nil), tokens...), SizeBytes: e.pool.SizeOf(id),
 			Copy: func(dst []byte) { e.pool.CopyOut(dst, id) },
-			Done: func() { e.pool.Free(id); e.freed.Fire() },
+			Done: func() { e.pool.Free(id); e.writing.Add(-1); e.freed.Fire() },
 		})
 	}
 }

@@ -12,13 +12,7 @@ func (e *Engine) checkStep() {
 	for _, s := range e.running {
 		errs = append(errs, s.kv.Check())
 	}
-	e.table.mu.Lock()
-	defer e.table.mu.Unlock()
-	for _, s := range e.table.states {
-		if s.blocks != nil {
-			errs = append(errs, s.blocks.Check())
-		}
-	}
+	errs = append(errs, e.roster.Check())
 	for _, err := range errs {
 		if err != nil {
 			panic(err)

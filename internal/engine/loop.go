@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime/debug"
 	"slices"
+	"time"
 
 	"mneme/internal/kv"
 	"mneme/internal/model"
@@ -103,14 +104,27 @@ func (e *Engine) step() bool {
 		return false
 	}
 	e.observe()
+	began := time.Now()
 	logits, err := e.forward()
 	if err != nil {
 		e.failBatch(err)
 		return true
 	}
+	e.measure(time.Since(began))
 	e.deliver(logits)
 	e.checkStep()
 	return true
+}
+
+// measure notes how fast prompts are computed, by steps that do little else.
+func (e *Engine) measure(spent time.Duration) {
+	rows := 0
+	for i := range e.spans {
+		rows += len(e.spans[i].Tokens)
+	}
+	if rows >= 2*kv.BlockTokens {
+		e.filling.Add(int64(rows), spent, e.now())
+	}
 }
 
 // forward runs the batch; a panic inside becomes an error.
@@ -154,11 +168,16 @@ func (e *Engine) follow(s *sequence) {
 // blocks for their chunk.
 func (e *Engine) plan() []int {
 	e.candidates = e.candidates[:0]
+	rows := scoreRows // left in this step
 	for _, s := range e.running {
 		own := s.kv.Len() / kv.BlockTokens
 		c := schedule.Candidate{Pending: s.pending(), Aligned: s.kv.Aligned(), Decoding: s.decoding() && s.pending() == 1, Offset: s.kv.Len() % kv.BlockTokens}
 		if own < len(s.keys) {
 			c.Next = s.keys[own:]
+		}
+		if s.scoring() {
+			c.Pending, c.Next = min(c.Pending, rows), nil
+			rows -= c.Pending
 		}
 		e.candidates = append(e.candidates, c)
 	}
@@ -176,6 +195,10 @@ func (e *Engine) plan() []int {
 	return chunks
 }
 
+// scoreRows bounds the prompt tokens that a step scores: each has logits of the
+// whole vocabulary.
+const scoreRows = 16
+
 // ensure reserves ahead so that the sequence can grow to n tokens.
 func (e *Engine) ensure(s *sequence, n int) bool {
 	need := s.kv.Missing(n, e.cfg.StepTokens)
@@ -187,7 +210,7 @@ func (e *Engine) ensure(s *sequence, n int) bool {
 			s.kv.Stock(r)
 			return true
 		}
-		if !e.evictOne() {
+		if !e.makeRoom(s.agent, 1) {
 			return false
 		}
 	}
@@ -196,7 +219,10 @@ func (e *Engine) ensure(s *sequence, n int) bool {
 func (e *Engine) addSpan(s *sequence, n int) {
 	at := s.kv.Len()
 	span := model.Span{Tokens: s.tokens[at : at+n], KV: s.kv, Slots: s.kv.Plan(n)}
-	if at+n == len(s.tokens) {
+	switch {
+	case s.scoring():
+		span.Logits = n
+	case at+n == len(s.tokens) && !s.req.PromptOnly:
 		span.Logits = 1
 	}
 	e.spans, e.batch = append(e.spans, span), append(e.batch, s)
@@ -239,17 +265,15 @@ func (e *Engine) deliver(logits [][]float32) {
 		for _, index := range s.kv.Commit(span.Tokens) {
 			e.persist(s, index)
 		}
-		if span.Logits == 0 {
-			continue
-		}
-		done, err := e.sample(s, logits[next])
-		next++
+		done, err := e.use(s, logits[next:next+span.Logits])
+		next += span.Logits
 		switch {
 		case err != nil:
 			e.remove(s)
 			s.kv.Drop()
 			e.fail(s, err)
 		case done:
+			e.settling.Add(1)
 			e.remove(s)
 			e.complete(s)
 		}

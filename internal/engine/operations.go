@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 
+	"mneme/internal/engine/roster"
 	"mneme/internal/kv"
 	"mneme/internal/store"
 	"mneme/internal/store/format"
@@ -20,19 +21,22 @@ func (e *Engine) begin(key agentKey) (leave func(), err error) {
 	if e.draining.Load() {
 		return nil, ErrDraining
 	}
-	leave, ok := e.table.turns.TryEnter(key)
+	leave, ok := e.roster.Turns.TryEnter(key)
 	if !ok {
 		return nil, ErrAgentBusy
 	}
 	return leave, nil
 }
 
-// vacant is begin for an agent that must not exist yet.
+// vacant is begin for an agent that must not exist yet, and may be called so.
 func (e *Engine) vacant(key agentKey) (leave func(), err error) {
+	if err := key.ID.Check(); err != nil {
+		return nil, &InputError{Field: "id", Problem: err.Error()}
+	}
 	if leave, err = e.begin(key); err != nil {
 		return nil, err
 	}
-	_, err = e.existing(key)
+	_, err = e.roster.Existing(key)
 	switch {
 	case errors.Is(err, ErrNoAgent):
 		return leave, nil
@@ -43,39 +47,21 @@ func (e *Engine) vacant(key agentKey) (leave func(), err error) {
 	return nil, err
 }
 
-// install publishes an agent as it shall stand and makes that its state. The
-// blocks pass to it, also after an error.
-func (e *Engine) install(ctx context.Context, key agentKey, m store.Manifest, tail []store.TailBlock, blocks *kv.AgentBlocks) (AgentInfo, error) {
-	err := e.store.Publish(ctx, m, tail)
+// install makes an agent that was published as it shall stand that agent's state;
+// err is the publication's. The blocks pass to it, also after an error.
+func (e *Engine) install(m store.Manifest, blocks *kv.AgentBlocks, err error) (AgentInfo, error) {
 	if err != nil {
 		if blocks != nil {
 			blocks.Release()
 		}
 		return AgentInfo{}, err
 	}
-	state := &agentState{manifest: m, blocks: blocks, saved: true}
-	info := state.info()
-	if blocks == nil {
-		state = nil // read again from disk at its next turn
-	}
-	e.table.set(key, state)
-	e.freed.Fire()
-	return info, nil
+	return e.roster.Install(m, blocks)
 }
 
 // at is a saved agent as it was after a turn.
 func (e *Engine) at(key agentKey, turn int) (m store.Manifest, last bool, err error) {
-	state, err := e.load(key)
-	switch {
-	case err != nil:
-		return m, false, err
-	case !state.exists():
-		return m, false, ErrNoAgent
-	case !state.saved:
-		return m, false, fmt.Errorf("agent %s: %w", key.id, ErrNotStored)
-	}
-	// Publish fills what names the tail; the state made from a turn lacks it.
-	if m, err = e.store.Load(string(key.namespace), string(key.id)); err != nil {
+	if m, err = e.roster.Stored(key); err != nil {
 		return m, false, err
 	}
 	turns := len(m.Turns)
@@ -84,15 +70,27 @@ func (e *Engine) at(key agentKey, turn int) (m store.Manifest, last bool, err er
 	}
 	cut, ok := m.At(turn)
 	if !ok {
-		return m, false, &InputError{Field: "turn", Problem: fmt.Sprintf("%d is none of agent %s, which has %d", turn, key.id, turns)}
+		return m, false, &InputError{Field: "turn", Problem: fmt.Sprintf("%d is none of agent %s, which has %d", turn, key.ID, turns)}
 	}
 	return cut, turn == turns, nil
+}
+
+// CreateAgent makes an agent at turn 0, durably.
+func (e *Engine) CreateAgent(namespace Namespace, id AgentID) (AgentInfo, error) {
+	key := keyOf(namespace, id)
+	leave, err := e.vacant(key)
+	if err != nil {
+		return AgentInfo{}, err
+	}
+	defer leave()
+	m := e.roster.New(key)
+	return e.install(m, nil, e.store.Publish(context.Background(), m, nil))
 }
 
 // Fork makes an agent that stands where another stood after a turn (LastTurn for
 // its last). It costs a table: blocks are shared in memory and on disk.
 func (e *Engine) Fork(ctx context.Context, namespace Namespace, from, to AgentID, turn int) (AgentInfo, error) {
-	source, target := agentKey{namespace, from}, agentKey{namespace, to}
+	source, target := keyOf(namespace, from), keyOf(namespace, to)
 	leave, err := e.vacant(target)
 	if err != nil {
 		return AgentInfo{}, err
@@ -102,18 +100,18 @@ func (e *Engine) Fork(ctx context.Context, namespace Namespace, from, to AgentID
 	if err != nil {
 		return AgentInfo{}, err
 	}
-	m.ID, m.Parent, m.Created = string(to), string(from), e.now()
+	m.ID, m.Parent, m.Created, m.Pinned = string(to), string(from), e.now(), false
 	m.LastUsed = m.Created
 	var blocks *kv.AgentBlocks
 	if last {
 		blocks = e.retainFor(source, m)
 	}
-	return e.install(ctx, target, m, nil, blocks)
+	return e.install(m, blocks, e.store.Fork(ctx, m))
 }
 
 // retainFor shares a hot agent's blocks if they are those of the manifest.
 func (e *Engine) retainFor(key agentKey, m store.Manifest) *kv.AgentBlocks {
-	blocks := e.table.retain(key)
+	blocks := e.roster.Retain(key)
 	if blocks != nil && blocks.Len() != m.KVTokens {
 		blocks.Release()
 		return nil
@@ -124,7 +122,7 @@ func (e *Engine) retainFor(key agentKey, m store.Manifest) *kv.AgentBlocks {
 // Rollback makes an agent stand where it stood after a turn; later turns leave
 // its list, their sealed blocks stay as cache.
 func (e *Engine) Rollback(ctx context.Context, namespace Namespace, id AgentID, turn int) (AgentInfo, error) {
-	key := agentKey{namespace, id}
+	key := keyOf(namespace, id)
 	leave, err := e.begin(key)
 	if err != nil {
 		return AgentInfo{}, err
@@ -134,69 +132,59 @@ func (e *Engine) Rollback(ctx context.Context, namespace Namespace, id AgentID, 
 	if err != nil {
 		return AgentInfo{}, err
 	}
-	m.LastUsed = e.now()
+	m.LastUsed, m.Pinned = e.now(), e.roster.Pinned(key)
 	var blocks *kv.AgentBlocks
 	if last {
 		blocks = e.retainFor(key, m)
 	}
-	return e.install(ctx, key, m, nil, blocks)
+	return e.install(m, blocks, e.store.Publish(ctx, m, nil))
 }
 
 // Warm brings an agent's blocks to memory; what cannot be read is left to its
-// next turn.
+// next turn. Nobody below its share makes room for it.
 func (e *Engine) Warm(ctx context.Context, namespace Namespace, id AgentID) (AgentInfo, error) {
-	key := agentKey{namespace, id}
+	key := keyOf(namespace, id)
 	leave, err := e.begin(key)
 	if err != nil {
 		return AgentInfo{}, err
 	}
 	defer leave()
-	state, err := e.existing(key)
-	if err != nil || state.blocks != nil || state.manifest.KVTokens == 0 {
-		if err != nil {
+	state, err := e.roster.Existing(key)
+	if err != nil {
+		return AgentInfo{}, err
+	}
+	if state.Blocks == nil && state.Manifest.KVTokens > 0 {
+		if err := e.warm(ctx, key, state.Manifest); err != nil {
 			return AgentInfo{}, err
 		}
-		return state.info(), nil
 	}
-	m := state.manifest
-	s := &sequence{ctx: ctx, req: Request{Agent: id, Namespace: namespace}, agent: &key, tokens: m.Tokens, prompt: len(m.Tokens), limit: len(m.Tokens)}
-	s.scope = kv.Scope{Fingerprint: e.kvFingerprint, Namespace: string(namespace)}
+	return e.Agent(namespace, id)
+}
+
+// warm reads an agent's blocks, whose turn the caller holds.
+func (e *Engine) warm(ctx context.Context, key agentKey, m store.Manifest) error {
+	e.settling.Add(1) // others wait for what this gives back
+	defer func() { e.settling.Add(-1); e.freed.Fire() }()
+	s := &sequence{ctx: ctx, req: Request{Agent: key.ID, Namespace: key.Namespace}, agent: &key, tokens: m.Tokens, prompt: len(m.Tokens), limit: len(m.Tokens)}
+	s.scope = kv.Scope{Fingerprint: e.kvFingerprint, Namespace: string(key.Namespace)}
 	s.keys = s.scope.Chain(m.Tokens, kv.BlockTokens)
 	for !e.place(s) {
-		if !e.evictOne() {
-			return AgentInfo{}, &CapacityError{NeedBytes: e.pool.Bytes(e.pool.NeedFor(len(m.Tokens), e.cfg.StepTokens)), PoolBytes: e.pool.BudgetBytes()}
+		if !e.roster.Evict(key, roster.Sparing) {
+			return &CapacityError{NeedBytes: e.pool.Bytes(e.pool.NeedFor(len(m.Tokens), e.cfg.StepTokens)), PoolBytes: e.pool.BudgetBytes()}
 		}
 	}
 	e.restore(s)
-	warm := &agentState{manifest: m, blocks: s.kv.Freeze(), saved: true}
-	e.table.set(key, warm)
-	return warm.info(), nil
-}
-
-// Pin keeps an agent's blocks in memory as long as any other's can go; it does
-// not bring them there, see Warm. Pins end with the process.
-func (e *Engine) Pin(namespace Namespace, id AgentID, pinned bool) (AgentInfo, error) {
-	key := agentKey{namespace, id}
-	if _, err := e.manifest(key); err != nil {
-		return AgentInfo{}, err
-	}
-	e.table.mu.Lock()
-	if pinned {
-		e.table.pinned[key] = true
-	} else {
-		delete(e.table.pinned, key)
-	}
-	e.table.mu.Unlock()
-	e.freed.Fire()
-	return e.Agent(namespace, id)
+	e.roster.Set(key, &roster.State{Manifest: m, Blocks: s.kv.Freeze(), Saved: true})
+	return nil
 }
 
 // Export writes an agent as one file, with its KV or without.
 func (e *Engine) Export(namespace Namespace, id AgentID, withKV bool, w io.Writer) error {
-	m, _, err := e.at(agentKey{namespace, id}, LastTurn)
+	m, _, err := e.at(keyOf(namespace, id), LastTurn)
 	if err != nil {
 		return err
 	}
+	m.Pinned = false // of this memory
 	return e.store.Export(w, m, withKV)
 }
 
@@ -206,16 +194,17 @@ func (e *Engine) Export(namespace Namespace, id AgentID, withKV bool, w io.Write
 func (e *Engine) Import(ctx context.Context, namespace Namespace, id AgentID, r io.ReaderAt, sizeBytes int64) (AgentInfo, error) {
 	in, err := store.ImportReader(r, sizeBytes)
 	if err != nil {
+		e.roster.NoteDamaged(err)
 		return AgentInfo{}, &InputError{Field: "export", Problem: err.Error()}
 	}
 	m := in.Stored
-	if m.ModelFingerprint != e.model.Fingerprint {
-		return AgentInfo{}, fmt.Errorf("export of model %s: %w", m.Model, ErrOtherModel)
+	if err := e.roster.CheckImport(&m); err != nil {
+		return AgentInfo{}, err
 	}
 	if id == "" {
 		id = AgentID(m.ID)
 	}
-	key := agentKey{namespace, id}
+	key := keyOf(namespace, id)
 	leave, err := e.vacant(key)
 	if err != nil {
 		return AgentInfo{}, err
@@ -229,8 +218,8 @@ func (e *Engine) Import(ctx context.Context, namespace Namespace, id AgentID, r 
 	} else {
 		m.Keys, m.Tail, m.KVTokens, m.KVFingerprint = nil, nil, 0, e.kvFingerprint
 	}
-	m.ID, m.Namespace, m.LastUsed = string(id), string(namespace), e.now()
-	return e.install(ctx, key, m, tails, nil)
+	m.ID, m.Namespace, m.LastUsed, m.Pinned = string(id), string(namespace), e.now(), false
+	return e.install(m, nil, e.store.Publish(ctx, m, tails))
 }
 
 // adoptFrames hands an export's blocks to the write-behind and gives its tails.
@@ -246,7 +235,7 @@ func (e *Engine) adoptFrames(in *store.Imported) (tails []store.TailBlock, err e
 			continue
 		}
 		e.store.Append(store.Block{
-			Key: in.Manifest.Keys[f.Index], Parent: f.Parent, Group: f.Group, Form: f.Form, Tokens: f.Tokens,
+			Namespace: in.Manifest.Namespace, Key: in.Manifest.Keys[f.Index], Parent: f.Parent, Group: f.Group, Form: f.Form, Tokens: f.Tokens,
 			SizeBytes: len(data), Copy: fill, Done: func() {},
 		})
 	}

@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"math"
 	"os"
 	"strings"
@@ -49,6 +51,11 @@ type rigOptions struct {
 	sealedOwn  bool
 	kernel     string
 	fault      func(FaultPoint) error
+	restore    RestoreMode // RestoreAlways if ""
+	ttl        time.Duration
+	clock      func() time.Time
+	log        *slog.Logger
+	observe    func(Step)
 }
 
 // stepLog remembers the batches an engine ran.
@@ -99,6 +106,7 @@ func openRig(t testing.TB, o rigOptions) (*rig, error) {
 	if o.poolBytes == 0 {
 		o.poolBytes = 64 << 20
 	}
+	o.restore = cmp.Or(o.restore, RestoreAlways)
 	if o.threads == 0 {
 		o.threads = 2
 	}
@@ -135,7 +143,14 @@ func openRig(t testing.TB, o rigOptions) (*rig, error) {
 	}
 	r.Engine, err = New(Config{
 		Name: "tiny", Model: r.model, Tokenizer: tok, Template: template, Pool: r.pool, Store: r.store, Context: o.context,
-		MaxBatch: o.maxBatch, StepTokens: o.stepTokens, Threads: o.threads, Observe: r.steps.add, SealedOwn: o.sealedOwn, Fault: o.fault,
+		MaxBatch: o.maxBatch, StepTokens: o.stepTokens, Threads: o.threads, SealedOwn: o.sealedOwn, Fault: o.fault, Restore: o.restore,
+		AgentTTL: o.ttl, Clock: o.clock, Log: o.log,
+		Observe: func(s Step) {
+			r.steps.add(s)
+			if o.observe != nil {
+				o.observe(s)
+			}
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -198,15 +213,8 @@ func (r *rig) checkTables() {
 	if err := r.store.Flush(context.Background()); err != nil {
 		r.t.Logf("flush: %v", err)
 	}
-	r.table.mu.Lock()
-	defer r.table.mu.Unlock()
-	var live []*kv.AgentBlocks
-	for _, s := range r.table.states {
-		if s.blocks != nil {
-			live = append(live, s.blocks)
-		}
-	}
-	if err := r.pool.Check(live...); err != nil {
+	err := r.roster.Inspect(func(tables []*kv.AgentBlocks) error { return r.pool.Check(tables...) })
+	if err != nil {
 		r.t.Error(err)
 	}
 }

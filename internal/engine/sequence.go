@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"mneme/internal/engine/reuse"
 	"mneme/internal/kv"
 	"mneme/internal/lineage"
 	"mneme/internal/sample"
@@ -34,6 +35,11 @@ type sequence struct {
 	promptEnd int // length of the prompt's text
 	emitted   int // bytes of text delivered
 
+	scores []PromptToken // of the prompt's first tokens, if wanted
+
+	before reuse.Before // what the agent had seen
+	ledger reuse.Ledger // where the prompt's KV came from
+
 	cached    int // tokens that were not computed for this request
 	start     Start
 	began     time.Time
@@ -49,10 +55,36 @@ func (s *sequence) pending() int { return len(s.tokens) - s.kv.Len() }
 // decoding says whether the prompt is done.
 func (s *sequence) decoding() bool { return s.kv.Len() >= s.prompt }
 
-// matchBlocks is how many of its blocks may be taken from elsewhere: never the
-// one that holds the last token, whose logits are wanted (rule 1).
+// reusable is how many of its tokens may have KV from elsewhere: all before the
+// first whose logits are still wanted.
+func (s *sequence) reusable() int {
+	if s.scoring() {
+		return max(0, len(s.scores)-1)
+	}
+	return len(s.tokens) - 1
+}
+
+// scoring says whether logits of the prompt's tokens are still wanted.
+func (s *sequence) scoring() bool { return s.req.Score != nil && len(s.scores) < s.prompt }
+
+// matchBlocks is how many of its blocks may be taken from elsewhere: never one
+// that holds a token whose logits are wanted (rule 1).
 func (s *sequence) matchBlocks() int {
-	return min(len(s.keys), (len(s.tokens)-1)/kv.BlockTokens)
+	return min(len(s.keys), s.reusable()/kv.BlockTokens)
+}
+
+// found notes where the blocks from a place on came from that were in memory.
+func (s *sequence) found(from int) {
+	if s.first != 0 || s.preempted {
+		return
+	}
+	for i, key := range s.kv.Keys()[from:] {
+		source := reuse.Shared
+		if s.before.Owns(from+i, key) {
+			source = reuse.Hot
+		}
+		s.ledger.Add(source, kv.BlockTokens)
+	}
 }
 
 // yield gives all blocks up; what was sealed is found again by key when the

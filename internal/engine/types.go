@@ -9,17 +9,19 @@ import (
 	"fmt"
 	"time"
 
+	"mneme/internal/engine/roster"
 	"mneme/internal/engine/stream"
-	"mneme/internal/kv"
 	"mneme/internal/sample"
 	"mneme/internal/token"
 )
 
-// AgentID names an agent within its namespace.
-type AgentID string
-
-// Namespace says who may share blocks with whom.
-type Namespace string
+// Who a turn is for, and what is known of agents; see package roster.
+type (
+	AgentID   = roster.ID
+	Namespace = roster.Namespace
+	AgentInfo = roster.Info
+	Refused   = roster.Refused
+)
 
 // Request is one turn as its caller wants it.
 type Request struct {
@@ -31,7 +33,29 @@ type Request struct {
 	Sampling  sample.Params // checked by Submit
 	Stop      []string      // never emitted
 	IgnoreEOS bool
+
+	Within sample.Constraint // what is generated is held to; nil: anything
+	Parent AgentID           // noted of an agent that the turn makes
+
+	// PromptOnly ends the turn when its prompt is computed: nothing is generated.
+	PromptOnly bool
+	// Score, if set, asks for the logprobs of the prompt's own tokens; all of
+	// them are then computed anew.
+	Score *Score
 }
+
+// Score says how the prompt's tokens are scored.
+type Score struct{ Alternatives int } // most likely tokens at each place, 0 to 20
+
+// RestoreMode says when blocks that are on disk are read.
+type RestoreMode string
+
+const (
+	// RestoreAuto reads them unless computing them is measured to be cheaper.
+	RestoreAuto RestoreMode = "auto"
+	// RestoreAlways reads them.
+	RestoreAlways RestoreMode = "always"
+)
 
 // What a turn gives, and how it came about; see package stream.
 type (
@@ -39,6 +63,7 @@ type (
 	Output       = stream.Output
 	Usage        = stream.Usage
 	Completed    = stream.Completed
+	PromptToken  = stream.PromptToken
 	FinishReason = stream.FinishReason
 	Start        = stream.Start
 )
@@ -50,23 +75,6 @@ const (
 	StartHot      = stream.StartHot
 	StartRestored = stream.StartRestored
 )
-
-// AgentInfo is what is known of an agent.
-type AgentInfo struct {
-	ID         AgentID
-	Namespace  Namespace
-	Model      string
-	Tokens     int // of its lineage
-	Turns      int
-	Tier       kv.Tier
-	BytesHot   int64 // in the pool
-	BytesDisk  int64
-	BytesShare int64 // of the hot bytes, those that others hold too
-	Parent     AgentID
-	Pinned     bool
-	Created    time.Time
-	LastUsed   time.Time
-}
 
 // TurnInfo is one published turn of an agent.
 type TurnInfo struct {
@@ -81,17 +89,17 @@ type TurnInfo struct {
 
 var (
 	// ErrNoAgent is returned for an agent nobody made.
-	ErrNoAgent = errors.New("no such agent")
+	ErrNoAgent = roster.ErrNoAgent
 	// ErrAgentExists is returned by CreateAgent for a taken name.
 	ErrAgentExists = errors.New("agent exists")
 	// ErrAgentBusy is returned when an operation would race a running turn.
-	ErrAgentBusy = errors.New("agent has a turn running")
+	ErrAgentBusy = roster.ErrBusy
 	// ErrDraining is returned once shutdown has begun.
 	ErrDraining = errors.New("server is shutting down")
 	// ErrOtherModel is returned for an agent that belongs to another model.
-	ErrOtherModel = errors.New("agent belongs to another model")
+	ErrOtherModel = roster.ErrOtherModel
 	// ErrNotStored is returned by Evict when memory has the only copy of a turn.
-	ErrNotStored = errors.New("the agent's last turn is not on disk")
+	ErrNotStored = roster.ErrNotStored
 	// ErrQueueFull is returned when too many turns wait.
 	ErrQueueFull = errors.New("too many requests waiting")
 )

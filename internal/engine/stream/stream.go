@@ -44,8 +44,18 @@ type Completed struct {
 	Start  Start
 	// TimeToFirst is from Submit to the first sampled token.
 	TimeToFirst time.Duration
+	// Prompt has an element per prompt token when they were to be scored.
+	Prompt []PromptToken
 	// PublishErr is set when the turn was answered but could not be stored.
 	PublishErr error
+}
+
+// PromptToken is a token of the prompt as the model saw it coming; of the first
+// one nothing is known, its Logprob is 0.
+type PromptToken struct {
+	ID      token.ID
+	Logprob float64
+	Top     []sample.Alternative // the likeliest first
 }
 
 // Start is how the first token of a turn came about.
@@ -68,6 +78,7 @@ type Stream struct {
 	mu     sync.Mutex
 	queue  []Output // from head on not yet read
 	head   int
+	cached int
 	ended  bool
 	result Completed
 	err    error
@@ -106,6 +117,21 @@ func (s *Stream) Next(ctx context.Context) (Output, bool) {
 			return Output{}, false
 		}
 	}
+}
+
+// Cached is how many of the prompt's tokens were not computed; final from the
+// first output on.
+func (s *Stream) Cached() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cached
+}
+
+// Begin says how many of the prompt's tokens were not computed.
+func (s *Stream) Begin(cached int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cached = cached
 }
 
 // Result is the turn's end, after Next said false.
