@@ -10,6 +10,11 @@ import (
 // with is a good request and one more member.
 func with(member string) string { return `{` + hi + `,` + member + `}` }
 
+// tool is a function with a schema.
+func tool(name, schema string) string {
+	return `{"type":"function","function":{"name":"` + name + `","parameters":` + schema + `}}`
+}
+
 // saying is a request with one message.
 func saying(message string) string { return `{"messages":[` + message + `]}` }
 
@@ -48,7 +53,10 @@ func TestBadChats(t *testing.T) {
 		{saying(`{"role":"user","content":[{"type":"text"}]}`), "messages[0].content[0].text is required", "messages[0].content[0].text"},
 		{saying(`{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}`), "no images", "messages[0].content[0].type"},
 		{saying(`{"role":"user","content":"hi","name":7}`), "messages[0].name must be a string", "messages[0].name"},
-		{saying(`{"role":"assistant","content":"hi","tool_calls":[{}]}`), "tools are not supported", "messages[0].tool_calls"},
+		{saying(`{"role":"assistant"}`), "messages[0].content is required", "messages[0].content"},
+		{saying(`{"role":"tool","content":"x"}`), "messages[0].tool_call_id is required", "messages[0].tool_call_id"},
+		{saying(`{"role":"assistant","content":"hi","tool_calls":[{}]}`), "messages[0].tool_calls[0].function is required", "messages[0].tool_calls[0].function"},
+		{saying(`{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":{}}}]}`), "messages[0].tool_calls[0].function.arguments must be a string, not an object", "messages[0].tool_calls[0].function.arguments"},
 
 		{with(`"model":7`), "model must be a string", "model"},
 		{with(`"stream":"yes"`), "stream must be true or false, not a string", "stream"},
@@ -60,16 +68,31 @@ func TestBadChats(t *testing.T) {
 		{with(`"ignore_eos":0`), "ignore_eos must be true or false", "ignore_eos"},
 		{with(`"return_token_ids":[]`), "return_token_ids must be true or false", "return_token_ids"},
 
-		{with(`"n":2`), "n must be 1", "n"},
-		{with(`"tools":[{"type":"function"}]`), "tools are not supported by this version", "tools"},
-		{with(`"functions":[{}]`), "tools are not supported by this version", "functions"},
-		{with(`"tool_choice":"required"`), "tools are not supported by this version", "tool_choice"},
-		{with(`"tool_choice":{"type":"function"}`), "tools are not supported by this version", "tool_choice"},
-		{with(`"response_format":{"type":"json_object"}`), "not supported by this version", "response_format.type"},
+		{with(`"n":9`), "n must be a whole number from 1 to 8, not 9", "n"},
+		{with(`"functions":[{}]`), "functions must be absent or empty: send tools", "functions"},
+		{with(`"tools":[7]`), "tools[0] must be an object, not a number", "tools[0]"},
+		{with(`"tools":[{"type":"web_search"}]`), `tools[0].type must be "function", not "web_search"`, "tools[0].type"},
+		{with(`"tools":[{"type":"function"}]`), "tools[0].function is required", "tools[0].function"},
+		{with(`"tools":[{"type":"function","function":{}}]`), "tools[0].function.name is required", "tools[0].function.name"},
+		{with(`"tools":[{"type":"function","function":{"name":"a b"}}]`), `tools[0].function.name must be 1 to 128 characters of A-Z a-z 0-9 _ . : / -, not "a b"`, "tools[0].function.name"},
+		{with(`"tools":[{"type":"function","function":{"name":"a","parameters":"{}"}}]`), "tools[0].function.parameters must be an object, not a string", "tools[0].function.parameters"},
+		{with(`"tools":[` + tool("a", `{}`) + `,` + tool("a", `{}`) + `]`), "tools has two functions named a", "tools"},
+		{with(`"tools":[` + tool("a", `{"type":"wrong"}`) + `],"tool_choice":"required"`), "tool a: schema", "tools"},
+		{with(`"tool_choice":"any"`), `tool_choice must be none, auto, required, or an object that names a function, not "any"`, "tool_choice"},
+		{with(`"tool_choice":"required"`), "a tool is required, and there are none", "tool_choice"},
+		{with(`"tool_choice":7`), "tool_choice must be an object, not a number", "tool_choice"},
+		{with(`"tool_choice":{"type":"function"}`), "tool_choice.name is required", "tool_choice.name"},
+		{with(`"tool_choice":{"type":"function","function":{"name":"b"}},"tools":[` + tool("a", `{}`) + `]`), "there is no tool named b", "tool_choice"},
+		{with(`"parallel_tool_calls":1`), "parallel_tool_calls must be true or false", "parallel_tool_calls"},
+		{with(`"response_format":{"type":"yaml"}`), `response_format.type must be one of text, json_object, json_schema, not "yaml"`, "response_format.type"},
+		{with(`"response_format":{"type":"json_schema","json_schema":{"name":"x"}}`), "response_format.json_schema.schema is required", "response_format.json_schema.schema"},
+		{with(`"response_format":{"type":"json_schema","json_schema":{"schema":{"type":"string","format":"nonsense","not":{}},"strict":true}}`), "response_format: schema", "response_format"},
+		{with(`"chat_template_kwargs":{"messages":[]}`), "chat_template_kwargs.messages is the template's own", "chat_template_kwargs.messages"},
+		{with(`"reasoning_effort":3`), "reasoning_effort must be a string", "reasoning_effort"},
+		{with(`"conversation":{}`), "conversation.id is required", "conversation.id"},
 		{with(`"response_format":"json"`), "response_format must be an object", "response_format"},
 
 		{with(`"max_tokens":0`), "max_tokens must be a whole number from 1 to 2147483647, not 0", "max_tokens"},
-		{with(`"max_tokens":5,"max_completion_tokens":6`), "differ", "max_tokens"},
 		{with(`"top_p":1.5`), "top_p must be a number from 0 to 1, not 1.5", "top_p"},
 		{with(`"top_k":-2`), "top_k must be a whole number from -1 to 2147483647, not -2", "top_k"},
 		{with(`"repetition_penalty":0`), "repetition_penalty: 0 is not above 0", "repetition_penalty"},
@@ -176,6 +199,7 @@ func TestUnknownModel(t *testing.T) {
 func TestBaseModel(t *testing.T) {
 	b := newBench(t)
 	b.fake.bare = true
+	b.api.Attach(b.fake)
 	if got := b.chat(`{` + hi + `}`); got.status != 400 || !strings.Contains(got.body, "has no chat template") {
 		t.Errorf("%d %s", got.status, got.body)
 	}
@@ -184,8 +208,8 @@ func TestBaseModel(t *testing.T) {
 // What the template itself refuses is the request's fault.
 func TestTemplateRefuses(t *testing.T) {
 	b := newBench(t)
-	b.want(b.chat(saying(`{"role":"tool","content":"42"}`)), 400, `{"error":{
-		"message":"the model's chat template refuses these messages: no tools here","type":"invalid_request_error","param":"messages","code":null}}`)
+	b.want(b.chat(saying(`{"role":"user","name":"nobody","content":"42"}`)), 400, `{"error":{
+		"message":"the model's chat template refuses these messages: nobody is not known here","type":"invalid_request_error","param":"messages","code":null}}`)
 	b.alive()
 }
 

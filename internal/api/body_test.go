@@ -25,7 +25,7 @@ func (b *bench) dial(head string, length int) net.Conn {
 	}
 	b.t.Cleanup(func() { conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
-	if _, err := fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", head, length); err != nil {
+	if _, err := fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n", head, length); err != nil {
 		b.t.Fatal(err)
 	}
 	return conn
@@ -57,6 +57,29 @@ func TestHalfABody(t *testing.T) {
 	_, _ = io.WriteString(conn, `{"messages":`)
 	in := bufio.NewReader(conn)
 	b.want(b.readReply(in), 408, `{"error":{"message":"the body stopped after 12 bytes: nothing more came for 100ms","type":"invalid_request_error","param":null,"code":"body_timeout"}}`)
+	if !closed(in) {
+		t.Error("the connection is still open")
+	}
+	b.alive()
+}
+
+// A byte now and then is not a body: after twenty patiences it has to have come.
+func TestABodyInTrickles(t *testing.T) {
+	b := newBenchWith(t, api.Options{BodyPatience: 50 * time.Millisecond})
+	conn := b.dial("POST /v1/chat/completions", 100_000)
+	go func() {
+		for {
+			if _, err := io.WriteString(conn, " "); err != nil {
+				return
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+	in := bufio.NewReader(conn)
+	got := b.readReply(in)
+	if message, _, code := b.error(got); got.status != 408 || code != "body_timeout" || !strings.Contains(message, "the body came too slowly: ") || !strings.Contains(message, " bytes in 1s") {
+		t.Errorf("%d %s", got.status, got.body)
+	}
 	if !closed(in) {
 		t.Error("the connection is still open")
 	}
@@ -97,7 +120,7 @@ func TestASlowBody(t *testing.T) {
 	if got := b.readReply(in); got.status != 200 {
 		t.Errorf("%d %s", got.status, got.body)
 	}
-	_, _ = io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+	_, _ = io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	if got := b.readReply(in); got.status != 200 || got.body != `{"status":"ok"}`+"\n" {
 		t.Errorf("the next request: %d %s", got.status, got.body)
 	}

@@ -275,7 +275,7 @@ func TestPings(t *testing.T) {
 		over := make(chan struct{})
 		go func() {
 			defer close(over)
-			api.New(f, api.Options{Log: quiet}).ServeHTTP(w, httptest.NewRequest("POST", "/v1/chat/completions", strings.NewReader(`{`+hi+`,"stream":true}`)))
+			api.New(f, api.Options{Log: quiet}).ServeHTTP(w, httptest.NewRequest("POST", "http://localhost/v1/chat/completions", strings.NewReader(`{`+hi+`,"stream":true}`)))
 		}()
 		time.Sleep(35 * time.Second)
 		close(f.hold)
@@ -295,7 +295,7 @@ func TestRefusedAfterPing(t *testing.T) {
 		w := httptest.NewRecorder()
 		slow := slowSubmit{newFake(), 15 * time.Second}
 		server := api.New(slow, api.Options{Log: quiet, NewID: func() string { return "x" }})
-		server.ServeHTTP(w, httptest.NewRequest("POST", "/v1/chat/completions", strings.NewReader(`{`+hi+`,"stream":true}`)))
+		server.ServeHTTP(w, httptest.NewRequest("POST", "http://localhost/v1/chat/completions", strings.NewReader(`{`+hi+`,"stream":true}`)))
 		want := ": ping\n\n" + `data: {"error":{"message":"server is shutting down","type":"server_error","param":null,"code":"draining"}}` + "\n\n"
 		if w.Code != 200 || w.Body.String() != want {
 			t.Errorf("got %d %s, want 200 %s", w.Code, w.Body, want)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -21,6 +22,7 @@ import (
 	"mneme/internal/api"
 	"mneme/internal/chat"
 	"mneme/internal/engine"
+	"mneme/internal/engine/reuse"
 	"mneme/internal/kv"
 	"mneme/internal/quant"
 	"mneme/internal/sample"
@@ -40,7 +42,7 @@ var quiet = slog.New(slog.DiscardHandler)
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.FixedZone("CET", 3600))
 
 // chatML is the template of the fake's model.
-const chatML = `{% for m in messages %}{% if m['role'] == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}<|im_start|>{{ m['role'] }}
+const chatML = `{% for m in messages %}{% if m['name'] == 'nobody' %}{{ raise_exception('nobody is not known here') }}{% endif %}<|im_start|>{{ m['role'] }}
 {{ m['content'] }}<|im_end|>
 {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
 {% endif %}`
@@ -84,6 +86,9 @@ type fake struct {
 	exported  []byte // what Export writes
 	exportErr error  // what it says then
 	imported  string // the name in an export that is imported
+	family    family
+	replies   []string // what later turns say, when there are several
+	reports   map[string]map[int]reuse.Report
 }
 
 type fakeAgent struct {
@@ -96,7 +101,7 @@ type fakeAgent struct {
 }
 
 func newFake() *fake {
-	return &fake{agents: map[string]*fakeAgent{}, reply: "ok"}
+	return &fake{agents: map[string]*fakeAgent{}, reply: "ok", family: newFamily()}
 }
 
 func (f *fake) Submit(ctx context.Context, r engine.Request) (api.Stream, error) {
@@ -109,15 +114,24 @@ func (f *fake) Submit(ctx context.Context, r engine.Request) (api.Stream, error)
 	case f.refuse != nil:
 		return nil, f.refuse
 	}
-	prompt, err := letters().IDs(r.Text, token.Options{ParseSpecial: true})
-	if err != nil {
-		return nil, err
+	prompt := r.Tokens
+	if prompt == nil {
+		var err error
+		if prompt, err = letters().IDs(r.Text, token.Options{ParseSpecial: true}); err != nil {
+			return nil, err
+		}
 	}
 	return &fakeStream{fake: f, request: r, prompt: prompt, outputs: f.outputs(r)}, nil
 }
 
 // outputs spells the reply, with <|im_end|> after it. Half of an é has no text.
 func (f *fake) outputs(r engine.Request) []engine.Output {
+	if r.PromptOnly {
+		return nil
+	}
+	if len(f.replies) > 0 {
+		f.reply, f.replies = f.replies[0], f.replies[1:]
+	}
 	ids, _ := letters().IDs(f.reply, token.Options{})
 	text := letters().NewStream()
 	var outs []engine.Output
@@ -205,8 +219,11 @@ func (f *fake) finish(s *fakeStream) engine.Completed {
 		TimeToFirst: 40 * time.Millisecond,
 		PublishErr:  f.publish,
 	}
-	if s.given[len(s.given)-1] == 1 {
+	if n := len(s.given); n > 0 && s.given[n-1] == 1 {
 		done.Finish = engine.FinishStop
+	}
+	if s.request.Score != nil {
+		done.Prompt = scores(s.prompt, s.request.Score.Alternatives)
 	}
 	if s.request.Agent == "" {
 		return done
@@ -216,9 +233,22 @@ func (f *fake) finish(s *fakeStream) engine.Completed {
 		a = &fakeAgent{}
 		f.agents[string(s.request.Agent)] = a
 	}
+	before := a.lineage
 	a.take(&done, s)
+	f.note(string(s.request.Agent), before, s, done)
 	a.unsaved = f.publish != nil
 	return done
+}
+
+// scores says of each token of a prompt that it was less likely than the one
+// before, and most likely a newline.
+func scores(prompt []token.ID, n int) []engine.PromptToken {
+	scores := []engine.PromptToken{{ID: prompt[0]}}
+	for i, id := range prompt[1:] {
+		top := []sample.Alternative{{ID: 2, Logprob: -0.125}, {ID: 98, Logprob: math.Inf(-1)}}[:n]
+		scores = append(scores, engine.PromptToken{ID: id, Logprob: -float64(i + 1), Top: top})
+	}
+	return scores
 }
 
 // take makes the turn the agent's newest; its last token has no KV.
@@ -334,6 +364,8 @@ var compiled = sync.OnceValue(func() *chat.Template {
 func (f *fake) Stats() engine.Stats {
 	return engine.Stats{
 		Running: 2, Waiting: 1, StoreErrors: 3, Preempted: 5, Store: store.Stats{Quarantined: 4},
+		Restored: 6, Recomputed: 7, RestoreRate: 1.5e9, PrefillRate: 800, OtherFormat: 8, ShareOverruled: 9, Expired: 10,
+		Refused: engine.Refused{Agents: 11, Imports: 12, Damaged: 13},
 		Pool: kv.Stats{TotalBytes: 10_000, UnusedBytes: 2_000, Classes: []kv.ClassStats{
 			{Group: 0, Form: quant.KVF16, BlockBytes: 400, Total: 4, Free: 1, Reserved: 1, Held: 2},
 			{Group: 0, Form: quant.KVQ4, BlockBytes: 100, Total: 40, Free: 10, Held: 20, Cached: 10},
@@ -357,10 +389,15 @@ func newBench(t *testing.T) *bench { return newBenchWith(t, api.Options{}) }
 
 func newBenchWith(t *testing.T, o api.Options) *bench {
 	t.Helper()
+	return newBenchIDs(t, o, func() string { return "f00d" })
+}
+
+func newBenchIDs(t *testing.T, o api.Options, newID func() string) *bench {
+	t.Helper()
 	b := &bench{t: t, fake: newFake(), log: &syncBuffer{}}
 	o.Log = slog.New(slog.NewTextHandler(b.log, nil))
 	o.Clock = func() time.Time { return noon }
-	o.NewID = func() string { return "f00d" }
+	o.NewID = newID
 	b.api = api.New(b.fake, o)
 	b.http = httptest.NewServer(b.api)
 	t.Cleanup(b.http.Close)

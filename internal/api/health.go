@@ -5,26 +5,53 @@ import (
 	"net/http"
 	"runtime"
 
-	"mneme/internal/api/openai"
+	"mneme/internal/api/access"
+	"mneme/internal/api/wire"
 	"mneme/internal/engine"
 )
+
+// life are the routes of those who watch the server.
+func (s *Server) life() []route {
+	return []route{
+		{path: "/{$}", door: access.Open, early: true, probe: true, methods: map[string]handler{get: s.front}},
+		{path: "/healthz", door: access.Open, early: true, probe: true, methods: map[string]handler{get: healthz}},
+		{path: "/readyz", door: access.Open, early: true, probe: true, methods: map[string]handler{get: readyz}},
+		{path: "/metrics", door: access.Watch, early: true, probe: true, methods: map[string]handler{get: s.metrics}},
+		{path: "/version", door: access.Open, early: true, methods: map[string]handler{get: s.version}},
+	}
+}
+
+func (s *Server) metrics(x *wire.Exchange, _ Engine) error {
+	s.meter.ServeHTTP(x.Writer(), x.Request)
+	return nil
+}
+
+// front is what clients ask for to see whether anybody is there.
+func (s *Server) front(x *wire.Exchange, _ Engine) error {
+	return x.JSON(http.StatusOK, frontJSON{"mneme", s.options.Version.Version})
+}
+
+type frontJSON struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+}
 
 type statusJSON struct {
 	Status string `json:"status"`
 }
 
 // healthz says that the process answers.
-func healthz(x *exchange) error { return x.json(http.StatusOK, statusJSON{"ok"}) }
+func healthz(x *wire.Exchange, _ Engine) error { return x.JSON(http.StatusOK, statusJSON{"ok"}) }
 
 // readyz says whether a turn would be taken now, or why not.
-func readyz(x *exchange) error {
-	if x.engine == nil {
-		return errLoading
+func readyz(x *wire.Exchange, e Engine) error {
+	if e == nil {
+		return wire.ErrLoading
 	}
-	if err := x.engine.Ready(); err != nil {
+	if err := e.Ready(); err != nil {
 		return notReady(err)
 	}
-	return x.json(http.StatusOK, statusJSON{"ready"})
+	return x.JSON(http.StatusOK, statusJSON{"ready"})
 }
 
 // notReady is always a 503 and always has the reason.
@@ -32,10 +59,9 @@ func notReady(err error) error {
 	if errors.Is(err, engine.ErrDraining) {
 		return err
 	}
-	return &openai.Error{
+	return &wire.Error{
 		Status:  http.StatusServiceUnavailable,
 		Message: err.Error(),
-		Type:    openai.TypeServer,
 		Code:    "not_ready",
 	}
 }
@@ -50,16 +76,16 @@ type versionJSON struct {
 	NumericsClass string `json:"numerics_class,omitempty"`
 }
 
-func version(x *exchange) error {
+func (s *Server) version(x *wire.Exchange, e Engine) error {
 	v := versionJSON{
-		Version:  x.server.options.Version.Version,
-		Commit:   x.server.options.Version.Commit,
+		Version:  s.options.Version.Version,
+		Commit:   s.options.Version.Commit,
 		Go:       runtime.Version(),
 		Platform: runtime.GOOS + "/" + runtime.GOARCH,
 	}
-	if x.engine != nil {
-		info := x.engine.Info()
+	if e != nil {
+		info := e.Info()
 		v.Kernel, v.NumericsClass = info.Kernel, info.NumericsClass
 	}
-	return x.json(http.StatusOK, v)
+	return x.JSON(http.StatusOK, v)
 }

@@ -104,6 +104,8 @@ func TestRefusedOperations(t *testing.T) {
 		{engine.ErrOtherModel, "ada/rollback", 409, "agent ada belongs to another model", "agent_of_other_model"},
 		{fmt.Errorf("export: %w", engine.ErrOtherModel), "import", 409, "agent of the export belongs to another model", "agent_of_other_model"},
 		{fmt.Errorf("export: %w", engine.ErrOtherModel), "import?id=cy", 409, "agent cy belongs to another model", "agent_of_other_model"},
+		{fmt.Errorf("agent ada: %w: small with 0a, served is letters with 0b", engine.ErrOtherModel), "ada/warm", 409, "agent ada belongs to another model: small with 0a, served is letters with 0b", "agent_of_other_model"},
+		{&store.DamagedError{Where: "agents/1", Reason: "a bit"}, "ada/warm", 409, "agent ada is damaged on disk", "agent_damaged"},
 		{&engine.CapacityError{NeedBytes: 9, PoolBytes: 5}, "ada/warm", 400, "9", "kv_capacity_exceeded"},
 		{engine.ErrDraining, "import", 503, "shutting down", "draining"},
 		{store.ErrNoSpace, "import", 507, "", "no_space"},
@@ -142,6 +144,27 @@ func TestExportAndImport(t *testing.T) {
 	}
 	if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v (%v)", left, err)
+	}
+}
+
+// An import lies in the folder for it while it is checked, and nothing of it is
+// left, however it ends.
+func TestImportLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	b := newBenchWith(t, api.Options{SpoolDir: dir, ImportLimit: 16})
+	for body, status := range map[string]int{"kv=true an agent": 201, "no agent": 400, "kv=true an agent, twice": 413} {
+		if got := b.do("POST", "/v1/agents/import?id=bob", body); got.status != status {
+			t.Errorf("%q: %d %s", body, got.status, got.body)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("%q left behind: %v (%v)", body, left, err)
+		}
+	}
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.do("POST", "/v1/agents/import", "kv=true an agent"); got.status != 500 || strings.Contains(got.body, dir) {
+		t.Errorf("without the folder: %d %s", got.status, got.body)
 	}
 }
 

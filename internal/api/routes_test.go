@@ -30,11 +30,38 @@ func (b *bench) chunked(body string) reply {
 func TestModels(t *testing.T) {
 	b := newBench(t)
 	model := `{"id":"letters","object":"model","created":1795431600,"owned_by":"mneme",
-		"mneme":{"kv_bytes_per_token":12960,"context":4096,"kv_format":"q4","fingerprint":"0123456789abcdef"}}`
+		"mneme":{"kv_bytes_per_token":12960,"context":4096,"kv_format":"q4","fingerprint":"0123456789abcdef","kv_memory_bytes":10000,
+			"agents_fit":[{"tokens":4096,"agents":0}]}}`
 	b.want(b.get("/v1/models"), 200, `{"object":"list","data":[`+model+`]}`)
 	b.want(b.get("/v1/models/letters"), 200, model)
 	b.want(b.get("/v1/models/org/other"), 404, `{"error":{"message":"the model \"org/other\" does not exist here; this server has \"letters\"",
 		"type":"invalid_request_error","param":"model","code":"model_not_found"}}`)
+}
+
+// How many agents fit is asked for 4,096 tokens and for the context.
+func TestAgentsFit(t *testing.T) {
+	for context, want := range map[int]string{
+		8192: `"kv_memory_bytes":10000,"agents_fit":[{"tokens":4096,"agents":2},{"tokens":8192,"agents":1}]`,
+		512:  `"kv_memory_bytes":10000,"agents_fit":[{"tokens":512,"agents":19}]`,
+	} {
+		b := newBench(t)
+		b.api.Attach(sized{b.fake, context})
+		if got := b.get("/v1/models/letters"); !strings.Contains(got.body, want) {
+			t.Errorf("a context of %d: %s, want %s", context, got.body, want)
+		}
+	}
+}
+
+// sized is an engine of small tokens and a context of so many.
+type sized struct {
+	*fake
+	context int
+}
+
+func (s sized) Info() engine.Info {
+	info := s.fake.Info()
+	info.Context, info.KVBytesPerToken = s.context, 1
+	return info
 }
 
 func TestTokens(t *testing.T) {
@@ -126,13 +153,13 @@ func TestAgentErrors(t *testing.T) {
 
 func TestNoSuchRoute(t *testing.T) {
 	b := newBench(t)
-	for _, path := range []string{"/", "/v1", "/v1/completions", "/v1/models/", "/v1/agents/", "/metrics/x", "/v1/agents/..", "/v1/agents/%2E%2e", "/v1/agents/./turns", "//v1/agents", "/v1/agents/../agents"} {
+	for _, path := range []string{"/", "/v1", "/v1/embeddings", "/v1/models/", "/v1/agents/", "/metrics/x", "/v1/agents/..", "/v1/agents/%2E%2e", "/v1/agents/./turns", "//v1/agents", "/v1/agents/../agents"} {
 		got := b.do("POST", path, `{}`)
 		if _, _, code := b.error(got); got.status != 404 && got.status != 405 || code == "" {
 			t.Errorf("%s: %d %s", path, got.status, got.body)
 		}
 	}
-	b.want(b.get("/v1/responses"), 404, `{"error":{"message":"there is no /v1/responses on this server","type":"invalid_request_error","param":null,"code":"not_found"}}`)
+	b.want(b.get("/v1/embeddings"), 404, `{"error":{"message":"there is no /v1/embeddings on this server","type":"invalid_request_error","param":null,"code":"not_found"}}`)
 	got := b.do("PUT", "/v1/agents", `{}`)
 	b.want(got, 405, `{"error":{"message":"PUT is not allowed on /v1/agents; allowed: GET, POST, HEAD","type":"invalid_request_error","param":null,"code":"method_not_allowed"}}`)
 	if allow := got.header.Get("Allow"); allow != "GET, POST, HEAD" {
@@ -153,6 +180,9 @@ func TestLoadingReadyDraining(t *testing.T) {
 	loading.want(loading.get("/healthz"), 200, `{"status":"ok"}`)
 	loading.want(loading.get("/readyz"), 503, why)
 	loading.want(loading.get("/v1/agents"), 503, why)
+	if got := loading.get("/metrics").body; !strings.Contains(got, `mneme_requests_refused_total{reason="loading"} 1`+"\n") {
+		t.Errorf("of a probe and a request that were refused one counts: %s", got)
+	}
 	loading.want(loading.chat(`{`+hi+`}`), 503, why)
 	if got := loading.get("/metrics"); got.status != 200 || strings.Contains(got.body, "mneme_pool") {
 		t.Errorf("metrics while loading: %d %s", got.status, got.body)
@@ -210,6 +240,18 @@ func TestMetrics(t *testing.T) {
 		`mneme_store_quarantined_total 4`,
 		`mneme_turns_preempted_total 5`,
 		`mneme_sequences_surplus_total 0`,
+		`mneme_blocks_restored_total 6`,
+		`mneme_blocks_recomputed_total 7`,
+		`mneme_blocks_other_format_total 8`,
+		`mneme_agents_overruled_total 9`,
+		`mneme_agents_expired_total 10`,
+		`mneme_agents_refused_total{reason="agent_of_other_model"} 11`,
+		`mneme_agents_refused_total{reason="import_of_other_model"} 12`,
+		`mneme_agents_refused_total{reason="import_damaged"} 13`,
+		`mneme_restore_bytes_per_second 1.5e+09`,
+		`mneme_prefill_tokens_per_second 800`,
+		`mneme_requests_refused_total{reason="invalid_request"} 1`,
+		`mneme_requests_refused_total{reason="not_found"} 1`,
 		`mneme_pool_blocks{form="f16",state="held"} 2`,
 		`mneme_pool_blocks{form="q4",state="free"} 10`,
 		`mneme_pool_blocks{form="q4",state="reserved"} 0`,

@@ -3,6 +3,9 @@ package openai
 import (
 	"encoding/json"
 
+	"mneme/internal/api/openai/ask"
+	"mneme/internal/api/turn"
+	"mneme/internal/engine"
 	"mneme/internal/token"
 )
 
@@ -17,9 +20,33 @@ type Head struct {
 
 // The objects a Head can stand before.
 const (
-	ObjectCompletion = "chat.completion"
-	ObjectChunk      = "chat.completion.chunk"
+	objectChat  = "chat.completion"
+	objectChunk = "chat.completion.chunk"
+	objectText  = "text_completion" // whole or in pieces
 )
+
+// doneText ends a stream well.
+const doneText = "[DONE]"
+
+// newHead begins an answer; the id begins with prefix.
+func newHead(d *turn.Desk, prefix, object string) Head {
+	info := d.Engine.Info()
+	return Head{
+		ID:          prefix + d.NewID(),
+		Object:      object,
+		Created:     d.Now().Unix(),
+		Model:       info.Model,
+		Fingerprint: "fp_" + info.Fingerprint[:min(12, len(info.Fingerprint))],
+	}
+}
+
+// ids is a copy of ids when the request asked for them, else nil.
+func (f Form) ids(ids []token.ID) []token.ID {
+	if !f.ReturnTokenIDs {
+		return nil
+	}
+	return append([]token.ID{}, ids...)
+}
 
 // Completion is the whole answer of a request that does not stream.
 type Completion struct {
@@ -28,9 +55,11 @@ type Completion struct {
 	Usage          Usage      `json:"usage"`
 	PromptTokenIDs []token.ID `json:"prompt_token_ids,omitzero"`
 	Note           *Note      `json:"mneme,omitempty"`
+	// Diagnostics are there where the request asked for them.
+	Diagnostics *ask.Diagnostics `json:"prompt_cache_diagnostics,omitempty"`
 }
 
-// Choice is the one answer in a Completion.
+// Choice is one of the answers in a Completion.
 type Choice struct {
 	Index        int        `json:"index"`
 	Message      Message    `json:"message"`
@@ -41,18 +70,34 @@ type Choice struct {
 
 // Message is what the model said. Refusal is always null.
 type Message struct {
-	Role    string  `json:"role"`
-	Content string  `json:"content"`
-	Refusal *string `json:"refusal"`
+	Role      string     `json:"role"`
+	Content   *string    `json:"content"` // null beside calls where there is none
+	Refusal   *string    `json:"refusal"`
+	Reasoning string     `json:"reasoning_content,omitempty"`
+	ToolCalls []ToolCall `json:"tool_calls,omitempty"`
+}
+
+// ToolCall is a function that the model calls.
+type ToolCall struct {
+	ID       string   `json:"id"`
+	Type     string   `json:"type"` // "function"
+	Function Function `json:"function"`
+}
+
+// Function is which one, and the arguments: JSON as the model wrote it.
+type Function struct {
+	Name      string `json:"name"`
+	Arguments string `json:"arguments"`
 }
 
 // Chunk is one event of a streamed answer.
 type Chunk struct {
 	Head
-	Choices        []ChunkChoice   `json:"choices"` // none in the usage chunk
-	Usage          json.RawMessage `json:"usage,omitzero"`
-	PromptTokenIDs []token.ID      `json:"prompt_token_ids,omitzero"` // in the first chunk
-	Note           *Note           `json:"mneme,omitempty"`
+	Choices        []ChunkChoice    `json:"choices"` // none in the usage chunk
+	Usage          json.RawMessage  `json:"usage,omitzero"`
+	PromptTokenIDs []token.ID       `json:"prompt_token_ids,omitzero"` // in the first chunk
+	Note           *Note            `json:"mneme,omitempty"`
+	Diagnostics    *ask.Diagnostics `json:"prompt_cache_diagnostics,omitempty"` // where Note is
 }
 
 // ChunkChoice is what a chunk adds.
@@ -64,18 +109,36 @@ type ChunkChoice struct {
 	TokenIDs     []token.ID `json:"token_ids,omitzero"`
 }
 
-// Delta is new text; the first one has the role, the last one is empty.
+// Delta is what was said; the first one has the role, the last one is empty.
 type Delta struct {
-	Role    string  `json:"role,omitempty"`
-	Content *string `json:"content,omitempty"`
+	Role      string          `json:"role,omitempty"`
+	Content   *string         `json:"content,omitempty"`
+	Reasoning string          `json:"reasoning_content,omitempty"`
+	ToolCalls []ToolCallDelta `json:"tool_calls,omitempty"` // one
 }
 
-// Usage is a turn's ledger. All counts are tokens.
+// ToolCallDelta is a call's beginning, which alone has id, type and name, or a
+// piece of its arguments.
+type ToolCallDelta struct {
+	Index    int           `json:"index"`
+	ID       string        `json:"id,omitempty"`
+	Type     string        `json:"type,omitempty"` // "function"
+	Function FunctionDelta `json:"function"`
+}
+
+// FunctionDelta is a piece of a Function.
+type FunctionDelta struct {
+	Name      string `json:"name,omitempty"`
+	Arguments string `json:"arguments"`
+}
+
+// Usage is the ledger of an answer. All counts are tokens.
 type Usage struct {
-	Prompt     int           `json:"prompt_tokens"`
-	Completion int           `json:"completion_tokens"`
-	Total      int           `json:"total_tokens"`
-	Details    PromptDetails `json:"prompt_tokens_details"`
+	Prompt     int                `json:"prompt_tokens"`
+	Completion int                `json:"completion_tokens"` // of all choices
+	Total      int                `json:"total_tokens"`
+	Details    PromptDetails      `json:"prompt_tokens_details"`
+	Generated  *CompletionDetails `json:"completion_tokens_details,omitempty"` // where there was reasoning
 }
 
 // PromptDetails splits Usage.Prompt.
@@ -83,13 +146,17 @@ type PromptDetails struct {
 	Cached int `json:"cached_tokens"` // not computed for this request
 }
 
-// NewUsage fills in the total.
-func NewUsage(prompt, cached, completion int) Usage {
-	return Usage{prompt, completion, prompt + completion, PromptDetails{cached}}
+// CompletionDetails splits Usage.Completion.
+type CompletionDetails struct {
+	Reasoning int `json:"reasoning_tokens"`
 }
 
-// Raw is u for a Chunk.
-func (u Usage) Raw() json.RawMessage {
+func newUsage(u engine.Usage) Usage {
+	return Usage{Prompt: u.Prompt, Completion: u.Completion, Total: u.Prompt + u.Completion, Details: PromptDetails{u.Cached}}
+}
+
+// raw is u for an answer that may be without.
+func (u Usage) raw() json.RawMessage {
 	raw, err := json.Marshal(u)
 	if err != nil {
 		panic("openai: usage does not marshal: " + err.Error())
@@ -97,12 +164,20 @@ func (u Usage) Raw() json.RawMessage {
 	return raw
 }
 
-// NoUsage stands in the chunks before the one with the usage.
-var NoUsage = json.RawMessage("null")
+// noUsage stands in the chunks before the one with the usage.
+var noUsage = json.RawMessage("null")
 
 // Note is ours: what went wrong beside an answer that is itself complete.
 type Note struct {
 	PublishError string `json:"publish_error"`
+}
+
+// note says that a turn will not survive a restart; nil when it will.
+func note(done engine.Completed) *Note {
+	if done.PublishErr == nil {
+		return nil
+	}
+	return &Note{PublishError: "this turn could not be written to disk and will not survive a restart"}
 }
 
 // Logprobs has one entry for each generated token.
@@ -113,12 +188,12 @@ type Logprobs struct {
 
 // TokenLogprob is one generated token and what else was likely.
 type TokenLogprob struct {
-	Likely
-	Top []Likely `json:"top_logprobs"`
+	likely
+	Top []likely `json:"top_logprobs"`
 }
 
-// Likely is a token with its log probability.
-type Likely struct {
+// likely is a token with its log probability.
+type likely struct {
 	Token   string  `json:"token"`
 	Logprob float64 `json:"logprob"`
 	Bytes   []int   `json:"bytes"` // what the token spells, which may be part of a character
@@ -127,42 +202,11 @@ type Likely struct {
 // leastLogprob stands for a probability of zero, which JSON cannot write.
 const leastLogprob = -9999
 
-// NewLikely spells a token; text is spelled as valid UTF-8.
-func NewLikely(spelled []byte, logprob float64) Likely {
+// newLikely spells a token; text is spelled as valid UTF-8.
+func newLikely(spelled []byte, logprob float64) likely {
 	bytes := make([]int, len(spelled))
 	for i, b := range spelled {
 		bytes[i] = int(b)
 	}
-	return Likely{token.ValidText(string(spelled)), max(logprob, leastLogprob), bytes}
-}
-
-// Model is one entry of GET /v1/models.
-type Model struct {
-	ID      string    `json:"id"`
-	Object  string    `json:"object"` // "model"
-	Created int64     `json:"created"`
-	OwnedBy string    `json:"owned_by"`
-	Mneme   ModelNote `json:"mneme"`
-}
-
-// ModelNote is what mneme adds to a model.
-type ModelNote struct {
-	KVBytesPerToken int    `json:"kv_bytes_per_token"`
-	Context         int    `json:"context"` // tokens
-	KVFormat        string `json:"kv_format"`
-	Fingerprint     string `json:"fingerprint"`
-}
-
-// List wraps the entries of a listing.
-type List[T any] struct {
-	Object string `json:"object"` // "list"
-	Data   []T    `json:"data"`
-}
-
-// NewList never has null for its data.
-func NewList[T any](data []T) List[T] {
-	if data == nil {
-		data = []T{}
-	}
-	return List[T]{"list", data}
+	return likely{token.ValidText(string(spelled)), max(logprob, leastLogprob), bytes}
 }
