@@ -11,6 +11,10 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"mneme/internal/bench/durable"
+	"mneme/internal/bench/figures"
+	"mneme/internal/bench/probe"
 )
 
 const (
@@ -32,7 +36,7 @@ type Options struct {
 // DefaultOptions are those of `mneme bench`.
 func DefaultOptions() Options {
 	return Options{
-		Lengths:  []int{500, 2000, 6000},
+		Lengths:  []int{500, 2000, 7000},
 		Rounds:   3,
 		Seed:     uint64(time.Now().UnixNano()),
 		Patience: 5 * time.Minute,
@@ -55,30 +59,19 @@ func (o Options) Check() error {
 	return nil
 }
 
-// Target is a server under test.
-type Target interface {
-	// URL is where it answers, http://host:port.
-	URL() string
-	// Forget takes the agents out of memory, so that their next turn is read
-	// from disk.
-	Forget(ctx context.Context, agents []string) error
-	// Close gives back what the target took; agents are those it was used with.
-	Close(agents []string) error
-}
-
 // run is one benchmark on its way.
 type run struct {
 	Options
 	target Target
-	client *client
-	words  *words
+	client *probe.Client
+	words  *probe.Words
 	agents []string // every agent made, for cleaning up
 	report Report
 }
 
 // Run measures everything and closes the target.
 func Run(ctx context.Context, target Target, o Options) (report Report, err error) {
-	r := &run{Options: o, target: target, client: newClient(target.URL(), o.Patience), words: newWords(o.Seed)}
+	r := &run{Options: o, target: target, client: probe.NewClient(target.URL(), o.Patience), words: probe.NewWords(o.Seed)}
 	defer func() { err = errors.Join(err, target.Close(r.agents)) }()
 	if err := o.Check(); err != nil {
 		return Report{}, err
@@ -86,21 +79,40 @@ func Run(ctx context.Context, target Target, o Options) (report Report, err erro
 	if err := r.meet(ctx); err != nil {
 		return Report{}, err
 	}
-	for _, step := range []func(context.Context) error{r.firstTokens, r.decode, r.together} {
+	for _, step := range []func(context.Context) error{r.firstTokens, r.decode, r.together, r.durable} {
 		if err := step(ctx); err != nil {
 			return Report{}, err
 		}
 	}
+	r.report.Load.After = figures.LoadNow()
 	return r.report, nil
+}
+
+// durable measures what lasts, on servers like the one that was spawned; that
+// one ends first.
+func (r *run) durable(ctx context.Context) error {
+	s, ok := r.target.(*spawned)
+	if !ok {
+		return nil
+	}
+	s.Kill()
+	o := durable.DefaultOptions()
+	o.Program, o.Args, o.Rounds, o.Seed, o.Patience, o.Say = s.program, s.args, r.Rounds, r.Seed, r.Patience, r.say
+	if s.hasKeys() {
+		o.KeyFile = durable.GivenKeys
+	}
+	report, err := durable.Run(ctx, o)
+	r.report.Durable = &report
+	return err
 }
 
 // meet asks the server who it is and drops lengths beyond its context.
 func (r *run) meet(ctx context.Context) error {
-	server, err := r.client.server(ctx)
+	server, err := r.client.Server(ctx)
 	if err != nil {
 		return err
 	}
-	r.report = Report{Server: server, Seed: r.Seed, Rounds: r.Rounds}
+	r.report = Report{Server: server, Seed: r.Seed, Rounds: r.Rounds, Load: figures.Load{Before: figures.LoadNow()}}
 	var fit []int
 	for _, n := range r.Lengths {
 		if n+roomForTurns <= server.Context {
@@ -115,7 +127,7 @@ func (r *run) meet(ctx context.Context) error {
 
 // warmUp spends a short answer, so that no measurement pays for first touches.
 func (r *run) warmUp(ctx context.Context) error {
-	_, err := r.client.chat(ctx, chat{Messages: user(r.words.text(8)), MaxTokens: 4})
+	_, err := r.client.Chat(ctx, probe.Chat{Messages: probe.User(r.words.Text(8)), MaxTokens: 4})
 	return err
 }
 

@@ -13,6 +13,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"mneme/internal/bench/durable"
+	"mneme/internal/bench/figures"
+	"mneme/internal/bench/probe"
 )
 
 // fake is a server whose tokens are words, whose template adds 3 tokens to a
@@ -74,7 +78,7 @@ func (f *fake) serve(t *testing.T) string {
 
 func (f *fake) chat(w http.ResponseWriter, r *http.Request) {
 	var q struct {
-		Messages  []message
+		Messages  []probe.Message
 		MaxTokens int `json:"max_tokens"`
 	}
 	_ = json.NewDecoder(r.Body).Decode(&q)
@@ -95,7 +99,7 @@ func (f *fake) chat(w http.ResponseWriter, r *http.Request) {
 
 // remember counts a prompt and what of it is known: the agent's own past, else
 // the blocks that somebody's prompt had.
-func (f *fake) remember(agent string, messages []message, answer int) (prompt, cached int) {
+func (f *fake) remember(agent string, messages []probe.Message, answer int) (prompt, cached int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var words []string
@@ -208,112 +212,34 @@ func TestOptionsAreBounded(t *testing.T) {
 	}
 }
 
-func TestSpread(t *testing.T) {
-	for _, c := range []struct {
-		samples []float64
-		want    Spread
-		text    string
-	}{
-		{nil, Spread{}, "0.0"},
-		{[]float64{3}, Spread{3, 3, 3}, "3.0"},
-		{[]float64{9, 1, 2}, Spread{2, 1, 9}, "2.0 (1.0 to 9.0)"},
-		{[]float64{4, 1, 2, 9}, Spread{3, 1, 9}, "3.0 (1.0 to 9.0)"},
+// A server whose own flags have keys is not compared with another one.
+func TestKeysAreFound(t *testing.T) {
+	for want, args := range map[bool][][]string{
+		true:  {{"--kv-key-file", "k"}, {"--threads", "2", "--kv-key-file=k"}},
+		false: {nil, {"--kv-format", "q8"}, {"--kv-key-files"}},
 	} {
-		before := slices.Clone(c.samples)
-		got := spread(c.samples)
-		if got != c.want || got.text(1) != c.text {
-			t.Errorf("spread of %v: %+v %q, want %+v %q", c.samples, got, got.text(1), c.want, c.text)
-		}
-		if !slices.Equal(before, c.samples) {
-			t.Errorf("spread reordered its samples: %v", c.samples)
-		}
-	}
-	// Ratios are taken round by round: the median of ratios, not of quotients of medians.
-	if got := ratios([]float64{1, 2, 9}, []float64{2, 8, 9}); !slices.Equal(got, []float64{0.5, 0.25, 1}) {
-		t.Errorf("ratios: %v", got)
-	}
-	if got := (Spread{Median: 1.0 / 30}).inverse(); got != "1 / 30" {
-		t.Errorf("inverse: %q", got)
-	}
-}
-
-// Texts have exactly the size asked for, even where words are several tokens,
-// and the same seed makes the same text.
-func TestSizedTexts(t *testing.T) {
-	count := func(_ context.Context, text string) (int, error) { return (len(text) + 4) / 5, nil }
-	for _, want := range []int{1, 20, 500, 2000} {
-		a, err := newWords(3).sized(context.Background(), count, want)
-		if n, _ := count(context.Background(), a); err != nil || n != want {
-			t.Errorf("%d tokens wanted, %d made (%v)", want, n, err)
-		}
-		if b, _ := newWords(3).sized(context.Background(), count, want); a != b {
-			t.Errorf("%d tokens: two texts from one seed", want)
-		}
-	}
-	odd := func(_ context.Context, text string) (int, error) { return 2 * len(strings.Fields(text)), nil }
-	if _, err := newWords(3).sized(context.Background(), odd, 7); err == nil {
-		t.Error("7 tokens out of words of 2: no error")
-	}
-}
-
-// A stream that does not carry what is measured is an error, not a zero.
-func TestBrokenStreams(t *testing.T) {
-	const usage = `data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":1}}` + "\n\n"
-	const token = `data: {"choices":[{"delta":{"content":"a"},"token_ids":[1]}]}` + "\n\n"
-	for _, c := range []struct{ stream, want string }{
-		{token + usage, "without [DONE]"},
-		{token + "data: [DONE]\n\n", "no usage"},
-		{usage + "data: [DONE]\n\n", "no token"},
-		{token + token + usage + "data: [DONE]\n\n", "2 token ids, usage says 1"},
-		{token + `data: {"error":{"message":"out of room"}}` + "\n\n", "out of room"},
-		{"data: {\n\n", "stream event"},
-	} {
-		if _, err := readStream(strings.NewReader(c.stream), time.Now(), func() {}); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%q: %v, want %q", c.stream, err, c.want)
-		}
-	}
-	if a, err := readStream(strings.NewReader(token+usage+"data: [DONE]\n\n"), time.Now(), func() {}); err != nil || a.Text != "a" || a.Prompt != 5 {
-		t.Errorf("a good stream: %+v, %v", a, err)
-	}
-}
-
-// A server that ends at once is reported with its own last words.
-func TestSpawnOfWhatDoesNotServe(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	_, err := Spawn(ctx, "/bin/sh", nil) // sh takes "serve" for a script's name
-	if err == nil || !strings.Contains(err.Error(), "serve") || !strings.Contains(err.Error(), "the server ended") {
-		t.Errorf("got %v", err)
-	}
-}
-
-// A server that is slow but says so is waited for, longer than the patience; one
-// that says nothing is not.
-func TestSlowIsNotSilent(t *testing.T) {
-	const patience, pings = 250 * time.Millisecond, 10
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for range pings {
-			time.Sleep(patience / 5)
-			if r.Header.Get("X-Agent-ID") == "slow" {
-				fmt.Fprint(w, ": ping\n\n")
-				w.(http.Flusher).Flush()
+		for _, a := range args {
+			if got := (&spawned{args: a}).hasKeys(); got != want {
+				t.Errorf("%q: %v", a, got)
 			}
 		}
-		fmt.Fprint(w, `data: {"choices":[{"delta":{"content":"a"},"token_ids":[1]}],"usage":{"prompt_tokens":5,"completion_tokens":1}}`+"\n\ndata: [DONE]\n\n")
-	}))
-	defer s.Close()
-	c := newClient(s.URL, patience)
-	if a, err := c.chat(context.Background(), chat{Agent: "slow"}); err != nil || a.Text != "a" {
-		t.Errorf("slow: %+v, %v", a, err)
-	}
-	for _, err := range []error{
-		second(c.chat(context.Background(), chat{Agent: "silent"})),
-		c.get(context.Background(), "/v1/models", nil),
-	} {
-		if err == nil || err.Error() != "the server has said nothing for 250ms" {
-			t.Errorf("silent: %v", err)
-		}
 	}
 }
 
-func second[T any](_ T, err error) error { return err }
+// What lasts is part of the tables and of the judgement.
+func TestDurablePart(t *testing.T) {
+	r := Report{Load: figures.Load{Before: 0.5, After: 1}, Durable: &durable.Report{Rows: []durable.Row{{Name: "restore", Unit: "x", Value: figures.Spread{Median: 2, Min: 2, Max: 2}}}}}
+	var b bytes.Buffer
+	if err := errors.Join(r.Table(&b), r.Check()); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"load average 0.50 before, 1.00 after", "| restore    |  | 2 x      |"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the table lacks %q:\n%s", want, &b)
+		}
+	}
+	r.Durable.Differs = true
+	if err := r.Check(); err == nil {
+		t.Error("an encrypted answer that differs passes")
+	}
+}

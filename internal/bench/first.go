@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"mneme/internal/bench/figures"
+	"mneme/internal/bench/probe"
 )
 
 const (
@@ -17,14 +20,14 @@ const (
 // FirstToken is how soon the first token of a turn comes at one length.
 // Times are in milliseconds from sending the request.
 type FirstToken struct {
-	Tokens        int    `json:"tokens"`     // of the first prompt
-	NewTokens     int    `json:"new_tokens"` // computed by a hot or restored turn
-	Uncached      Spread `json:"uncached_ms"`
-	Hot           Spread `json:"hot_ms"`
-	Restored      Spread `json:"restored_ms"`
-	HotRatio      Spread `json:"hot_over_uncached"`
-	RestoredRatio Spread `json:"restored_over_uncached"`
-	SameTokens    bool   `json:"same_tokens"` // restored said what hot said, in every round
+	Tokens        int            `json:"tokens"`     // of the first prompt
+	NewTokens     int            `json:"new_tokens"` // computed by a hot or restored turn
+	Uncached      figures.Spread `json:"uncached_ms"`
+	Hot           figures.Spread `json:"hot_ms"`
+	Restored      figures.Spread `json:"restored_ms"`
+	HotRatio      figures.Spread `json:"hot_over_uncached"`
+	RestoredRatio figures.Spread `json:"restored_over_uncached"`
+	SameTokens    bool           `json:"same_tokens"` // restored said what hot said, in every round
 
 	uncached, hot, restored []float64
 }
@@ -33,8 +36,8 @@ type FirstToken struct {
 // when it has to be read from disk.
 type pair struct {
 	stays, leaves string
-	messages      []message // of the second turn
-	hot           answer
+	messages      []probe.Message // of the second turn
+	hot           probe.Answer
 }
 
 // firstTokens measures every length in every round. The rounds share nothing:
@@ -80,28 +83,28 @@ func (r *run) firstTokenRound(ctx context.Context, round int, rows []FirstToken)
 // uncachedAndHot gives two agents the same first turn and one of them a second.
 func (r *run) uncachedAndHot(ctx context.Context, round int, row *FirstToken) (pair, error) {
 	p := pair{stays: r.agent("stays-%d-%d", row.Tokens, round), leaves: r.agent("leaves-%d-%d", row.Tokens, round)}
-	text, err := r.words.sized(ctx, r.client.tokens, row.Tokens)
+	text, err := r.words.Sized(ctx, r.client.Tokens, row.Tokens)
 	if err != nil {
 		return p, err
 	}
-	ask, err := r.words.sized(ctx, r.client.tokens, askTokens)
+	ask, err := r.words.Sized(ctx, r.client.Tokens, askTokens)
 	if err != nil {
 		return p, err
 	}
-	first, err := r.client.chat(ctx, chat{Agent: p.stays, Messages: user(text), MaxTokens: answerTokens})
+	first, err := r.client.Chat(ctx, probe.Chat{Agent: p.stays, Messages: probe.User(text), MaxTokens: answerTokens})
 	if err != nil {
 		return p, err
 	}
 	if first.Cached > first.Prompt/10 { // a template's own beginning may be known
 		return p, fmt.Errorf("a prompt nobody has seen had %d of %d tokens cached", first.Cached, first.Prompt)
 	}
-	same, err := r.client.chat(ctx, chat{Agent: p.leaves, Messages: user(text), MaxTokens: answerTokens})
+	same, err := r.client.Chat(ctx, probe.Chat{Agent: p.leaves, Messages: probe.User(text), MaxTokens: answerTokens})
 	if err != nil {
 		return p, err
 	}
 	row.SameTokens = row.SameTokens && slices.Equal(first.Tokens, same.Tokens)
-	p.messages = append(user(text), message{"assistant", first.Text}, message{"user", ask})
-	p.hot, err = r.client.chat(ctx, chat{Agent: p.stays, Messages: p.messages, MaxTokens: answerTokens})
+	p.messages = append(probe.User(text), probe.Message{Role: "assistant", Content: first.Text}, probe.Message{Role: "user", Content: ask})
+	p.hot, err = r.client.Chat(ctx, probe.Chat{Agent: p.stays, Messages: p.messages, MaxTokens: answerTokens})
 	row.uncached, row.hot = append(row.uncached, milliseconds(first.First)), append(row.hot, milliseconds(p.hot.First))
 	row.NewTokens = p.hot.Prompt - p.hot.Cached
 	return p, err
@@ -117,7 +120,7 @@ func (r *run) forget(ctx context.Context, pairs []pair) error {
 		return err
 	}
 	for _, id := range agents {
-		tier, err := r.client.tier(ctx, id)
+		tier, err := r.client.Tier(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -130,7 +133,7 @@ func (r *run) forget(ctx context.Context, pairs []pair) error {
 
 // restored runs the turn that the other agent of the pair had hot.
 func (r *run) restored(ctx context.Context, p pair, row *FirstToken) error {
-	a, err := r.client.chat(ctx, chat{Agent: p.leaves, Messages: p.messages, MaxTokens: answerTokens})
+	a, err := r.client.Chat(ctx, probe.Chat{Agent: p.leaves, Messages: p.messages, MaxTokens: answerTokens})
 	if err != nil {
 		return err
 	}
@@ -143,8 +146,8 @@ func (r *run) restored(ctx context.Context, p pair, row *FirstToken) error {
 }
 
 func (f *FirstToken) summarise() {
-	f.Uncached, f.Hot, f.Restored = spread(f.uncached), spread(f.hot), spread(f.restored)
-	f.HotRatio, f.RestoredRatio = spread(ratios(f.hot, f.uncached)), spread(ratios(f.restored, f.uncached))
+	f.Uncached, f.Hot, f.Restored = figures.SpreadOf(f.uncached), figures.SpreadOf(f.hot), figures.SpreadOf(f.restored)
+	f.HotRatio, f.RestoredRatio = figures.SpreadOf(figures.Ratios(f.hot, f.uncached)), figures.SpreadOf(figures.Ratios(f.restored, f.uncached))
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"mneme/internal/bench/figures"
+	"mneme/internal/bench/probe"
 )
 
 const (
@@ -21,26 +24,26 @@ const (
 
 // Decode is how fast tokens follow each other, in tokens per second.
 type Decode struct {
-	One   Spread   `json:"one"` // an agent alone, from its first token to its last
-	Three Together `json:"three"`
-	Eight Together `json:"eight"`
+	One   figures.Spread `json:"one"` // an agent alone, from its first token to its last
+	Three Together       `json:"three"`
+	Eight Together       `json:"eight"`
 }
 
 // Together compares agents at once with the same ones one after another, prompts
 // included, in tokens per second.
 type Together struct {
-	AtOnce Spread `json:"together"`
-	InTurn Spread `json:"one_after_other"`
-	Ratio  Spread `json:"together_over_one_after_other"`
+	AtOnce figures.Spread `json:"together"`
+	InTurn figures.Spread `json:"one_after_other"`
+	Ratio  figures.Spread `json:"together_over_one_after_other"`
 }
 
 // Shared is what agents cost that start at once with the same beginning.
 type Shared struct {
-	Prompt  int    `json:"prompt_tokens"`
-	Alone   Spread `json:"computed_by_one"`   // tokens
-	AllOf   Spread `json:"computed_by_eight"` // tokens, all eight together
-	Ratio   Spread `json:"eight_over_one"`
-	Seconds Spread `json:"seconds"` // until all eight had their answer
+	Prompt  int            `json:"prompt_tokens"`
+	Alone   figures.Spread `json:"computed_by_one"`   // tokens
+	AllOf   figures.Spread `json:"computed_by_eight"` // tokens, all eight together
+	Ratio   figures.Spread `json:"eight_over_one"`
+	Seconds figures.Spread `json:"seconds"` // until all eight had their answer
 }
 
 // decode measures three and eight agents together and one after another, in
@@ -50,7 +53,7 @@ func (r *run) decode(ctx context.Context) error {
 	var rates [2][2][]float64 // [three, eight][at once, in turn]
 	for round := range r.Rounds {
 		r.say("decode: round %d of %d, one, %d and %d agents", round+1, r.Rounds, someAgents, manyAgents)
-		a, err := r.client.chat(ctx, r.generate("one", round, 0))
+		a, err := r.client.Chat(ctx, r.generate("one", round, 0))
 		if err != nil {
 			return fmt.Errorf("decode, one agent: %w", err)
 		}
@@ -61,12 +64,12 @@ func (r *run) decode(ctx context.Context) error {
 			}
 		}
 	}
-	r.report.Decode = Decode{One: spread(one), Three: togetherOf(rates[0]), Eight: togetherOf(rates[1])}
+	r.report.Decode = Decode{One: figures.SpreadOf(one), Three: togetherOf(rates[0]), Eight: togetherOf(rates[1])}
 	return nil
 }
 
 func togetherOf(rates [2][]float64) Together {
-	return Together{AtOnce: spread(rates[0]), InTurn: spread(rates[1]), Ratio: spread(ratios(rates[0], rates[1]))}
+	return Together{AtOnce: figures.SpreadOf(rates[0]), InTurn: figures.SpreadOf(rates[1]), Ratio: figures.SpreadOf(figures.Ratios(rates[0], rates[1]))}
 }
 
 func (r *run) decodeRound(ctx context.Context, round, agents int, atOnce, inTurn *[]float64) error {
@@ -75,7 +78,7 @@ func (r *run) decodeRound(ctx context.Context, round, agents int, atOnce, inTurn
 		if half == round%2 {
 			kind, rates, workers = fmt.Sprintf("inturn-%d", agents), inTurn, 1
 		}
-		questions := make([]chat, agents)
+		questions := make([]probe.Chat, agents)
 		for i := range questions {
 			questions[i] = r.generate(kind, round, i)
 		}
@@ -94,22 +97,22 @@ func (r *run) decodeRound(ctx context.Context, round, agents int, atOnce, inTurn
 }
 
 // generate is a turn of a new agent with a short question and a long answer.
-func (r *run) generate(kind string, round, i int) chat {
-	return chat{
+func (r *run) generate(kind string, round, i int) probe.Chat {
+	return probe.Chat{
 		Agent:    r.agent("%s-%d-%d", kind, round, i),
-		Messages: user(r.words.text(decodePrompt)), MaxTokens: decodeTokens, IgnoreEOS: true,
+		Messages: probe.User(r.words.Text(decodePrompt)), MaxTokens: decodeTokens, IgnoreEOS: true,
 	}
 }
 
 // ask sends all questions, at most workers of them at a time.
-func (r *run) ask(ctx context.Context, questions []chat, workers int) ([]answer, error) {
-	answers, errs := make([]answer, len(questions)), make([]error, len(questions))
+func (r *run) ask(ctx context.Context, questions []probe.Chat, workers int) ([]probe.Answer, error) {
+	answers, errs := make([]probe.Answer, len(questions)), make([]error, len(questions))
 	slots := make(chan struct{}, workers)
 	var wg sync.WaitGroup
 	for i, q := range questions {
 		slots <- struct{}{}
 		wg.Go(func() {
-			answers[i], errs[i] = r.client.chat(ctx, q)
+			answers[i], errs[i] = r.client.Chat(ctx, q)
 			<-slots
 		})
 	}
@@ -132,7 +135,7 @@ func (r *run) together(ctx context.Context) error {
 		}
 		alone, all, seconds = append(alone, one), append(all, eight), append(seconds, took)
 	}
-	r.report.Shared = Shared{Prompt: sharedPrompt, Alone: spread(alone), AllOf: spread(all), Ratio: spread(ratios(all, alone)), Seconds: spread(seconds)}
+	r.report.Shared = Shared{Prompt: sharedPrompt, Alone: figures.SpreadOf(alone), AllOf: figures.SpreadOf(all), Ratio: figures.SpreadOf(figures.Ratios(all, alone)), Seconds: figures.SpreadOf(seconds)}
 	return nil
 }
 
@@ -143,9 +146,9 @@ func (r *run) computed(ctx context.Context, round, n int) (tokens, seconds float
 	if err != nil {
 		return 0, 0, err
 	}
-	questions := make([]chat, n)
+	questions := make([]probe.Chat, n)
 	for i := range questions {
-		questions[i] = chat{Agent: r.agent("shared-%d-%d-%d", round, n, i), Messages: user(text), MaxTokens: 4}
+		questions[i] = probe.Chat{Agent: r.agent("shared-%d-%d-%d", round, n, i), Messages: probe.User(text), MaxTokens: 4}
 	}
 	start := time.Now()
 	answers, err := r.ask(ctx, questions, n)
@@ -158,13 +161,13 @@ func (r *run) computed(ctx context.Context, round, n int) (tokens, seconds float
 // prompt makes a text that fills a prompt of want tokens, the chat template
 // included: what the template adds is measured with a short one.
 func (r *run) prompt(ctx context.Context, want int) (string, error) {
-	short, err := r.words.sized(ctx, r.client.tokens, minPrompt)
+	short, err := r.words.Sized(ctx, r.client.Tokens, minPrompt)
 	if err != nil {
 		return "", err
 	}
-	a, err := r.client.chat(ctx, chat{Messages: user(short), MaxTokens: 1})
+	a, err := r.client.Chat(ctx, probe.Chat{Messages: probe.User(short), MaxTokens: 1})
 	if err != nil {
 		return "", err
 	}
-	return r.words.sized(ctx, r.client.tokens, want-(a.Prompt-minPrompt))
+	return r.words.Sized(ctx, r.client.Tokens, want-(a.Prompt-minPrompt))
 }

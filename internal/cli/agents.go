@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mneme/internal/cli/remote"
+	"mneme/internal/cli/usage"
 	"mneme/internal/cli/value"
 )
 
@@ -20,11 +21,12 @@ import (
 type agentsCommand struct {
 	out    io.Writer
 	addr   value.Address
+	key    string
 	asJSON bool
 }
 
 func newAgents(w World) *cobra.Command {
-	a := &agentsCommand{out: w.Out, addr: defaultAddr}
+	a := &agentsCommand{out: w.Out, addr: defaultAddr, key: w.Getenv(keyVariable)}
 	cmd := &cobra.Command{Use: "agents", Short: "Look at the agents of a running server; fork, move or remove them", RunE: needCommand, Args: cobra.ArbitraryArgs, SuggestionsMinimumDistance: 2}
 	cmd.AddCommand(
 		a.listing(),
@@ -56,7 +58,7 @@ func agentID(cmd *cobra.Command, args []string) error {
 // where the name stood.
 func checkAgent(what, id string) error {
 	if !agentName.MatchString(id) || id == "." || id == ".." {
-		return usagef("%s %q: use 1 to 256 of A-Z a-z 0-9 . _ : -, and more than one or two dots", what, id)
+		return usage.Errorf("%s %q: use 1 to 256 of A-Z a-z 0-9 . _ : -, and more than one or two dots", what, id)
 	}
 	return nil
 }
@@ -67,7 +69,9 @@ var agentName = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,256}$`)
 func (a *agentsCommand) command(use, short string, args cobra.PositionalArgs, run func(context.Context, *remote.Server, []string) error) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: args,
-		RunE: func(cmd *cobra.Command, args []string) error { return run(cmd.Context(), remote.At(a.addr), args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return run(cmd.Context(), remote.At(a.addr).As(a.key), args)
+		},
 	}
 	cmd.Flags().Var(&a.addr, "addr", "the server's address")
 	return cmd

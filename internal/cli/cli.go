@@ -1,8 +1,8 @@
 // Package cli is the program's face: commands, flags, the configuration file
 // and the environment. It is the only room that reads them; it turns them into
-// plain values and wires the other rooms together (wire.go). What a command
-// does lives below: serving in api and engine, fetching in hub, measuring in
-// bench.
+// plain values. What a command does lives below: the rooms of a model are wired
+// together in wire, this machine is looked at in doctor, serving is api's and
+// engine's business, fetching hub's, measuring bench's.
 package cli
 
 import (
@@ -15,6 +15,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"mneme/internal/cli/usage"
 )
 
 // Exit codes of the program.
@@ -60,23 +62,12 @@ func MainContext(ctx context.Context, args []string, w World) int {
 		return exitDone
 	}
 	fmt.Fprintf(w.Err, "%s: %v\n", cmd.CommandPath(), err)
-	var usage *usageError
-	if !errors.As(err, &usage) {
+	var wrong *usage.Error
+	if !errors.As(err, &wrong) {
 		return exitFailed
 	}
 	fmt.Fprintf(w.Err, "%q lists what it takes.\n", cmd.CommandPath()+" --help")
 	return exitUsage
-}
-
-// usageError marks a command line, a configuration or an environment that asks
-// for something impossible; the program ends with exitUsage.
-type usageError struct{ err error }
-
-func (e *usageError) Error() string { return e.err.Error() }
-func (e *usageError) Unwrap() error { return e.err }
-
-func usagef(format string, args ...any) error {
-	return &usageError{fmt.Errorf(format, args...)}
 }
 
 func newRoot(w World) *cobra.Command {
@@ -96,39 +87,27 @@ func newRoot(w World) *cobra.Command {
 	root.SetOut(w.Out)
 	root.SetErr(w.Err)
 	root.PersistentFlags().String("config", "", "configuration `file` (default $XDG_CONFIG_HOME/mneme/config.yaml)")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usage.Error{Err: err} })
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return configure(w, root, cmd) }
 	root.AddCommand(
 		newServe(w), newRun(w), newPull(w), newList(w), newRemove(w),
-		newAgents(w), newBench(w), newDoctor(w), newVersion(w),
+		newAgents(w), newKeys(w), newBench(w), newDoctor(w), newVersion(w),
 	)
 	completeShells(root)
+	completeWords(root)
 	return root
-}
-
-// completeShells adds cobra's completion command, held to our rules of usage.
-func completeShells(root *cobra.Command) {
-	root.InitDefaultCompletionCmd()
-	cmd, _, err := root.Find([]string{"completion"})
-	if err != nil {
-		panic(fmt.Sprintf("cli: cobra has no completion command: %v", err))
-	}
-	cmd.Args, cmd.RunE, cmd.SuggestionsMinimumDistance = cobra.ArbitraryArgs, needCommand, 2
-	for _, shell := range cmd.Commands() {
-		shell.Args = exactly(0, "no arguments")
-	}
 }
 
 // needCommand answers a command that only has commands below it.
 func needCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
-		return usagef("which command? one of %s", strings.Join(commandNames(cmd), ", "))
+		return usage.Errorf("which command? one of %s", strings.Join(commandNames(cmd), ", "))
 	}
 	hint := ""
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		hint = fmt.Sprintf(" (did you mean %q?)", near[0])
 	}
-	return usagef("unknown command %q%s", args[0], hint)
+	return usage.Errorf("unknown command %q%s", args[0], hint)
 }
 
 func commandNames(cmd *cobra.Command) []string {
@@ -147,7 +126,7 @@ func exactly(n int, what string) cobra.PositionalArgs {
 		if len(args) == n {
 			return nil
 		}
-		return usagef("takes %s, got %d arguments", what, len(args))
+		return usage.Errorf("takes %s, got %d arguments", what, len(args))
 	}
 }
 

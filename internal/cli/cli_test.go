@@ -51,7 +51,10 @@ func TestWrongUsage(t *testing.T) {
 		{"", "mneme: which command? one of agents, bench,"},
 		{"srve", `mneme: unknown command "srve" (did you mean "serve"?)`},
 		{"serve --gap-target 100ms", "mneme serve: unknown flag: --gap-target"},
-		{"serve --kv-format q3", `mneme serve: invalid argument "q3" for "--kv-format" flag: must be one of q4, q8, f16`},
+		{"serve --kv-format q2", `mneme serve: invalid argument "q2" for "--kv-format" flag: must be one of q4, q3, q8, f16`},
+		{"serve --restore never", `mneme serve: invalid argument "never" for "--restore" flag: must be one of auto, always`},
+		{"serve --agent-ttl soon", `invalid argument "soon" for "--agent-ttl" flag: "soon" is no length of time; write 30d, 720h, 90m, or 0 for never`},
+		{"serve --agent-ttl -1h", `invalid argument "-1h" for "--agent-ttl" flag: a time of -1h lies in the past`},
 		{"serve --kv-memory lots", `"lots" is no size; write 512MiB, 4GiB or 25%`},
 		{"serve --max-batch 0", `invalid argument "0" for "--max-batch" flag: must be a whole number from 1 to 1024`},
 		{"serve --max-batch 1025", `invalid argument "1025" for "--max-batch" flag: must be a whole number from 1 to 1024`},
@@ -69,6 +72,12 @@ func TestWrongUsage(t *testing.T) {
 		{"serve smollm2", "mneme serve: takes no arguments, only flags, got 1 arguments"},
 		{"run --agent a/b", `mneme run: --agent "a/b": use 1 to 256 of`},
 		{"pull", "mneme pull: takes a model, got 0 arguments"},
+		{"keys", "mneme keys: which command? one of new"},
+		{"keys new", "mneme keys new: takes a name, got 0 arguments"},
+		{"keys new default", `mneme keys new: "default" is what agents belong to where there are no keys`},
+		{"keys new Ada", `mneme keys new: "Ada" is no name of a key`},
+		{"keys new ada --requests 60", `invalid argument "60" for "--requests" flag: "60" is no rate; write 60/m`},
+		{"keys new ada --kv 5%", "--kv 5%: a quota is in bytes, as in 4GiB"},
 		{"agents", "mneme agents: which command? one of evict, export, fork, import, ls, rm, rollback, show, turns, verify"},
 		{"agents frok ada", `mneme agents: unknown command "frok" (did you mean "fork"?)`},
 		{"agents show ..", `mneme agents show: agent id "..": use 1 to 256 of A-Z a-z 0-9 . _ : -, and more than one or two dots`},
@@ -77,6 +86,11 @@ func TestWrongUsage(t *testing.T) {
 		{"agents show", "mneme agents show: takes an agent id, got 0 arguments"},
 		{"bench", "mneme bench: give --addr of a running server, or --spawn"},
 		{"bench --spawn --addr localhost:1", "--addr and --spawn exclude each other"},
+		{"bench --perplexity text --spawn", "--perplexity measures no server"},
+		{"bench --perplexity text --addr :1", "--perplexity measures no server"},
+		{"bench --perplexity text --kv-format q4,q2", `invalid argument "q4,q2" for "--kv-format" flag: every entry must be one of q8, q4, q3, f16`},
+		{"bench --perplexity text --window 100", "must be a whole number from 128 to 131072"},
+		{"bench --spawn --kv-format q4", "--kv-format goes with --perplexity only; flags of a server of its own follow --spawn --"},
 		{"bench --spawn --lengths 5", "too short to measure"},
 		{"bench --spawn --lengths 500,x", "every entry must be a whole number"},
 		{"bench --spawn --rounds 99", `invalid argument "99" for "--rounds" flag: must be a whole number from 1 to 20`},
@@ -116,6 +130,20 @@ func TestCompletionIsOffered(t *testing.T) {
 	}
 }
 
+// A shell that asks is told the words of a flag and the short names of models.
+func TestWordsAreOffered(t *testing.T) {
+	s := newStage(t)
+	for _, c := range []struct{ flag, want string }{
+		{"--kv-format", "q4\nq3\nq8\nf16\n:4\n"}, // 4: and no files
+		{"--restore", "auto\nalways\n:4\n"},
+		{"--model", "smollm2\n"},
+	} {
+		if code := s.run("__complete", "serve", c.flag, ""); code != exitDone || !strings.HasPrefix(s.out.String(), c.want) {
+			t.Errorf("%s: exit %d, %q, want %q", c.flag, code, &s.out, c.want)
+		}
+	}
+}
+
 // Every flag belongs to the page of names that users rely on; one of a later
 // issue must not be there yet.
 func TestServeFlags(t *testing.T) {
@@ -124,7 +152,7 @@ func TestServeFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := knownKeys(serve)
-	want := "addr context data kv-disk kv-format kv-memory log-format max-batch min-free model models step-tokens threads"
+	want := "addr admin-key-file agent-ttl api-keys context data kv-disk kv-format kv-key-file kv-memory log-format max-batch min-free model models restore step-tokens threads tls-cert tls-key"
 	if strings.Join(got, " ") != want {
 		t.Errorf("serve takes %v\nwant %s", got, want)
 	}

@@ -15,6 +15,8 @@ import (
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"mneme/internal/cli/usage"
 )
 
 const envPrefix = "MNEME_"
@@ -44,7 +46,7 @@ func configure(w World, root, cmd *cobra.Command) error {
 		}
 		value := given.String(f.Name)
 		if err := f.Value.Set(value); err != nil {
-			bad = usagef("%s: %q: %w", source(w, f.Name, inFile, path), value, err)
+			bad = usage.Errorf("%s: %q: %w", source(w, f.Name, inFile, path), value, err)
 		}
 	})
 	return bad
@@ -88,12 +90,12 @@ func loadFile(w World, root, cmd *cobra.Command, k *koanf.Koanf) (string, error)
 		return path, nil
 	}
 	if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
-		return path, usagef("configuration %s: %w", path, err)
+		return path, usage.Errorf("configuration %s: %w", path, err)
 	}
 	known := knownKeys(root) // one file serves all commands
 	for _, key := range k.Keys() {
 		if !slices.Contains(known, key) {
-			return path, usagef("configuration %s: unknown key %q; keys of %s: %s", path, key, cmd.CommandPath(), strings.Join(knownKeys(cmd), ", "))
+			return path, usage.Errorf("configuration %s: unknown key %q; keys of %s: %s", path, key, cmd.CommandPath(), strings.Join(knownKeys(cmd), ", "))
 		}
 	}
 	return path, nil

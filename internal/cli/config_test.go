@@ -3,8 +3,14 @@ package cli
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"mneme/internal/cli/wire"
+	"mneme/internal/engine"
+	"mneme/internal/kv"
 )
 
 // serveFlag parses a command line up to the point where serve would start and
@@ -48,6 +54,29 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+// What flags say is what the rooms are opened with; said nothing, a server keeps
+// its agents for ever, in plain files.
+func TestSettings(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		want wire.Settings
+	}{
+		{"", wire.Settings{KVFormat: kv.FormatQ4, Restore: engine.RestoreAuto}},
+		{"--kv-format q3 --restore always --agent-ttl 30d --kv-key-file k", wire.Settings{KVFormat: kv.FormatQ3, Restore: engine.RestoreAlways, AgentTTL: 720 * time.Hour, KeyFile: "k"}},
+	} {
+		var f engineFlags
+		flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+		f.register(World{}, flags)
+		if err := flags.Parse(strings.Fields(c.args)); err != nil {
+			t.Fatal(err)
+		}
+		got := f.settings(World{})
+		if got := (wire.Settings{KVFormat: got.KVFormat, Restore: got.Restore, AgentTTL: got.AgentTTL, KeyFile: got.KeyFile}); got != c.want {
+			t.Errorf("%s: %+v, want %+v", c.args, got, c.want)
+		}
+	}
+}
+
 func TestConfigFileByName(t *testing.T) {
 	s := newStage(t)
 	path := s.write(t, "other.yaml", "kv-format: q8")
@@ -64,10 +93,13 @@ func TestConfigFileByName(t *testing.T) {
 func TestBadConfiguration(t *testing.T) {
 	for _, c := range []struct{ file, variable, args, want string }{
 		{file: "max-batch: many", want: `config.yaml: max-batch: "many": must be a whole number from 1 to 1024`},
-		{file: "max-bath: 4", want: `config.yaml: unknown key "max-bath"; keys of mneme serve: addr, context, data, kv-disk, kv-format, kv-memory, log-format, max-batch, min-free, model, models, step-tokens, threads`},
+		{file: "max-bath: 4", want: `config.yaml: unknown key "max-bath"; keys of mneme serve: addr, admin-key-file, agent-ttl, api-keys, context, data, kv-disk, kv-format, kv-key-file, kv-memory, log-format, max-batch, min-free, model, models, restore, step-tokens, threads, tls-cert, tls-key`},
 		{file: "kv:\n  memory: 4GiB", want: `unknown key "kv.memory"`},
 		{file: "max-batch: [", want: "config.yaml: "},
 		{file: "threads: 2", variable: "MNEME_THREADS=none", want: `MNEME_THREADS: "none": must be a whole number`},
+		{file: "agent-ttl: 1y", want: `config.yaml: agent-ttl: "1y": "1y" is no length of time`},
+		{variable: "MNEME_AGENT_TTL=tomorrow", want: `MNEME_AGENT_TTL: "tomorrow": "tomorrow" is no length of time`},
+		{variable: "MNEME_RESTORE=never", want: `MNEME_RESTORE: "never": must be one of auto, always`},
 		{variable: "MNEME_STEP_TOKENS=0", want: `MNEME_STEP_TOKENS: "0": must be a whole number from 1 to 65536`},
 		{args: "--config /nowhere/config.yaml", want: "configuration /nowhere/config.yaml: open"},
 	} {

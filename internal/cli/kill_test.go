@@ -20,6 +20,7 @@ import (
 
 	"mneme/internal/cli/remote"
 	"mneme/internal/cli/value"
+	"mneme/internal/cli/wire"
 	"mneme/internal/kv"
 )
 
@@ -286,8 +287,8 @@ func (k *killing) end() {
 	if code := k.program.end(syscall.SIGTERM); code != exitDone {
 		k.t.Errorf("SIGTERM: exit %d, want %d; it said:\n%s", code, exitDone, k.program.said)
 	}
-	settings := Settings{Model: k.model, DataDir: k.data, KVFormat: kv.FormatQ4, KVMemory: value.Size{Bytes: 64 << 20}, Threads: 1}
-	rooms, err := Open(k.ctx, settings, slog.New(slog.DiscardHandler))
+	settings := wire.Settings{Model: k.model, DataDir: k.data, KVFormat: kv.FormatQ4, KVMemory: value.Size{Bytes: 64 << 20}, Threads: 1}
+	rooms, err := wire.Open(k.ctx, settings, slog.New(slog.DiscardHandler))
 	if err != nil {
 		k.t.Fatal(err)
 	}

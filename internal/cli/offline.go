@@ -4,23 +4,30 @@ import (
 	"github.com/spf13/cobra"
 
 	"mneme/internal/cli/offline"
+	"mneme/internal/cli/usage"
+	"mneme/internal/vfs"
 )
 
 // listing is `agents ls`, which also reads a folder without a server. Only the
 // command line asks for that: in a configuration data is where a server's is.
 func (a *agentsCommand) listing() *cobra.Command {
-	var dir string
+	var dir, keyFile string
 	cmd := a.reading("ls", "List the agents", exactly(0, "nothing"), a.list)
 	online := cmd.RunE
 	cmd.Flags().StringVar(&dir, "data", "", "list those of a data `folder` that no server uses")
+	cmd.Flags().StringVar(&keyFile, "kv-key-file", "", "with --data: `file` with the master key that encrypts the folder")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch {
 		case !cmd.Flags().Changed("data"):
 			return online(cmd, args)
 		case cmd.Flags().Changed("addr"):
-			return usagef("give --addr or --data, not both")
+			return usage.Errorf("give --addr or --data, not both")
 		}
-		return offline.List(a.out, dir, a.asJSON)
+		ring, err := offline.Ring(vfs.Real(), dir, keyFile)
+		if err != nil {
+			return usage.Errorf("--kv-key-file: %w", err)
+		}
+		return offline.List(a.out, dir, ring, a.asJSON)
 	}
 	return cmd
 }

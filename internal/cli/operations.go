@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mneme/internal/cli/remote"
+	"mneme/internal/cli/usage"
 	"mneme/internal/cli/value"
 )
 
@@ -33,7 +34,7 @@ func (a *agentsCommand) forking() *cobra.Command {
 func (a *agentsCommand) rollback(ctx context.Context, s *remote.Server, args []string) error {
 	var turn value.Turn
 	if err := turn.Set(args[1]); err != nil {
-		return usagef("turn %q: %w", args[1], err)
+		return usage.Errorf("turn %q: %w", args[1], err)
 	}
 	return a.say(s.Rollback(ctx, args[0], int(turn)))
 }
@@ -47,7 +48,7 @@ func (a *agentsCommand) exporting() *cobra.Command {
 			case path != "":
 				return s.ExportFile(ctx, args[0], !noKV, path)
 			case terminal(a.out):
-				return usagef("an export is no text: give -o FILE")
+				return usage.Errorf("an export is no text: give -o FILE")
 			}
 			return s.Export(ctx, args[0], !noKV, a.out)
 		})

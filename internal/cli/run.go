@@ -17,6 +17,7 @@ import (
 	"mneme/internal/chat"
 	"mneme/internal/cli/machine"
 	"mneme/internal/cli/transcript"
+	"mneme/internal/cli/wire"
 	"mneme/internal/engine"
 	"mneme/internal/sample"
 )
@@ -26,6 +27,9 @@ const (
 	terminalTemperature = 0.7
 	terminalTopP        = 0.95
 )
+
+// defaultNamespace is everybody's as long as there are no API keys.
+const defaultNamespace = "default"
 
 // runCommand is `mneme run` with its flags.
 type runCommand struct {
@@ -53,7 +57,7 @@ func (r *runCommand) run(ctx context.Context) error {
 	signal.Notify(interrupts, os.Interrupt)
 	defer signal.Stop(interrupts)
 
-	rooms, err := Open(ctx, r.engine.settings(r.world), newLogger(io.Discard, "text"))
+	rooms, err := wire.Open(ctx, r.engine.settings(r.world), newLogger(io.Discard, "text"))
 	if err != nil {
 		return err
 	}

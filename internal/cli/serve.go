@@ -5,15 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"mneme/internal/api"
+	"mneme/internal/api/access"
 	"mneme/internal/cli/value"
+	"mneme/internal/cli/wire"
 )
 
 const (
@@ -28,6 +31,7 @@ const (
 type serveCommand struct {
 	world  World
 	engine engineFlags
+	access accessFlags
 	addr   value.Address
 	logs   *value.Choice
 	log    *slog.Logger
@@ -40,6 +44,7 @@ func newServe(w World) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return s.run(cmd.Context()) },
 	}
 	s.engine.register(w, cmd.Flags())
+	s.access.register(cmd.Flags())
 	cmd.Flags().Var(&s.addr, "addr", "where to listen; port 0 takes a free one")
 	cmd.Flags().Var(s.logs, "log-format", "how to log; auto is text on a terminal, else json")
 	return cmd
@@ -53,23 +58,32 @@ func (s *serveCommand) run(ctx context.Context) error {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 
-	listener, err := net.Listen("tcp", string(s.addr))
+	door, err := openEntrance(s.access, s.addr, s.log)
 	if err != nil {
 		return err
 	}
-	handler := newAPI(s.log, s.engine.model)
+	handler, err := s.newAPI(door.gate)
+	if err != nil {
+		return err
+	}
+	listener, err := door.listen()
+	if err != nil {
+		return err
+	}
 	server := s.httpServer(handler)
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
+	go func() { failed <- door.serve(server, listener) }()
 	defer server.Close()
-	fmt.Fprintf(s.world.Err, "mneme listens on http://%s and loads %s\n", listener.Addr(), s.engine.model)
+	defer door.watch()()
+	base := door.url(listener.Addr())
+	fmt.Fprintf(s.world.Err, "mneme listens on %s and loads %s\n", base, s.engine.model)
 
-	rooms, err := Open(ctx, s.engine.settings(s.world), s.log)
+	rooms, err := wire.Open(ctx, s.engine.settings(s.world), s.log)
 	if err != nil {
 		return unlessStopped(ctx, err)
 	}
-	rooms.Attach(handler)
-	s.greet(listener.Addr(), rooms)
+	handler.Attach(api.Of(rooms.Engine))
+	s.greet(base, rooms)
 	select {
 	case err = <-failed:
 	case <-ctx.Done():
@@ -77,6 +91,25 @@ func (s *serveCommand) run(ctx context.Context) error {
 		err = s.drain(server, rooms)
 	}
 	return errors.Join(err, rooms.Close())
+}
+
+// newAPI makes the HTTP side, which answers that the model is being loaded until
+// rooms are attached. An export may be as large as the disk for KV.
+func (s *serveCommand) newAPI(gate *access.Gate) (*api.Server, error) {
+	settings := s.engine.settings(s.world)
+	bounds, err := wire.DiskBoundsOf(settings)
+	if err != nil {
+		return nil, err
+	}
+	build := Build()
+	responses := filepath.Join(s.engine.data, "responses")
+	if settings.KeyFile != "" {
+		responses = "" // they would lie there in clear
+	}
+	return api.New(nil, api.Options{
+		Log: s.log, Version: api.VersionInfo{Version: build.Version, Commit: build.Commit},
+		Aliases: []string{s.engine.model}, ImportLimit: bounds.Budget, SpoolDir: s.engine.data, ResponsesDir: responses, Access: gate,
+	}), nil
 }
 
 // httpServer bounds what a client may hold open without ever cutting a stream.
@@ -98,7 +131,7 @@ func unlessStopped(ctx context.Context, err error) error {
 // drain waits for the turns under way while the server says to everybody else
 // that it goes away; then it closes the listener. When the limit passes, what
 // still runs is cancelled and its agents stay at their last published turn.
-func (s *serveCommand) drain(server *http.Server, rooms *Rooms) error {
+func (s *serveCommand) drain(server *http.Server, rooms *wire.Rooms) error {
 	s.log.Info("stopping", "limit", drainLimit)
 	ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
 	defer cancel()
@@ -114,15 +147,18 @@ func (s *serveCommand) drain(server *http.Server, rooms *Rooms) error {
 }
 
 // greet prints where the server is and three things to try.
-func (s *serveCommand) greet(at net.Addr, rooms *Rooms) {
-	base := value.Address(at.String()).URL()
-	rooms.logStart(s.log, base)
+func (s *serveCommand) greet(base string, rooms *wire.Rooms) {
+	rooms.LogStart(s.log, base)
+	key := ""
+	if s.access.apiKeys != "" {
+		key = ` -H "Authorization: Bearer $MNEME_API_KEY"`
+	}
 	fmt.Fprintf(s.world.Err, `
 mneme serves %s on %s. Three things to try:
 
-  curl -s %[2]s/v1/chat/completions -H 'X-Agent-ID: ada' -d '{"messages":[{"role":"user","content":"My name is Ada. Who are you?"}]}'
-  curl -sN %[2]s/v1/chat/completions -H 'X-Agent-ID: bob' -d '{"stream":true,"messages":[{"role":"user","content":"Write a line about rain."}]}'
-  curl -s %[2]s/v1/agents
+  curl -s%[3]s %[2]s/v1/chat/completions -H 'X-Agent-ID: ada' -d '{"messages":[{"role":"user","content":"My name is Ada. Who are you?"}]}'
+  curl -sN%[3]s %[2]s/v1/chat/completions -H 'X-Agent-ID: bob' -d '{"stream":true,"messages":[{"role":"user","content":"Write a line about rain."}]}'
+  curl -s%[3]s %[2]s/v1/agents
 
-`, rooms.Engine.Info().Model, base)
+`, rooms.Engine.Info().Model, base, key)
 }

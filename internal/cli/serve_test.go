@@ -24,6 +24,7 @@ import (
 
 	"mneme/internal/cli/transcript"
 	"mneme/internal/cli/value"
+	"mneme/internal/cli/wire"
 	"mneme/internal/model/modeltest"
 )
 
@@ -75,10 +76,11 @@ func tinyModel(t *testing.T) string {
 	return path
 }
 
-// startServe runs `mneme serve` on a free port.
+// startServe runs `mneme serve` on a free port. What is on disk is read, even where
+// to compute it again would be quicker, as it is with a tiny model.
 func startServe(t *testing.T, model, data string, environ ...string) *program {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "serve", "--model", model, "--data", data, "--addr", "127.0.0.1:0", "--kv-memory", "64MiB", "--threads", "1")
+	cmd := exec.Command(os.Args[0], "serve", "--model", model, "--data", data, "--addr", "127.0.0.1:0", "--kv-memory", "64MiB", "--threads", "1", "--restore", "always")
 	cmd.Env = append(os.Environ(), append(environ, asProgram+"=1", "HOME="+t.TempDir())...)
 	p := &program{t: t, cmd: cmd, said: &safeBuffer{}}
 	cmd.Stderr = p.said
@@ -213,6 +215,72 @@ func TestServeKillServe(t *testing.T) {
 	for _, want := range []string{"Three things to try", url + "/v1/agents", `"msg":"serving"`} {
 		if !strings.Contains(p.said.String(), want) {
 			t.Errorf("it did not say %q:\n%s", want, p.said)
+		}
+	}
+}
+
+// keyFile writes a master key, which the stage's servers are to use.
+func keyFile(t *testing.T, letter string, mode os.FileMode) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "master.key")
+	if err := os.WriteFile(path, []byte(strings.Repeat(letter, 32)), mode); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// An encrypted folder is read again with its key, by a server after a kill and
+// offline; without it, or with another one, nobody serves it. To verify it takes
+// no key.
+func TestEncryptedFolder(t *testing.T) {
+	model, data, key := tinyModel(t), t.TempDir(), keyFile(t, "k", 0o600)
+	p := startServe(t, model, data, "MNEME_KV_KEY_FILE="+key)
+	agent, question, first := p.askForText(p.url())
+	p.end(syscall.SIGKILL)
+	p = startServe(t, model, data, "MNEME_KV_KEY_FILE="+key)
+	second := p.ask(p.url(), agent, says("user", question), says("assistant", first.Choices[0].Message.Content), says("user", "and then?"))
+	if got, want := second.Usage.Details.Cached, first.Usage.Prompt+first.Usage.Completion-1; got != want {
+		t.Errorf("second turn of %s: %d tokens cached, want %d", agent, got, want)
+	}
+	if code := p.end(syscall.SIGTERM); code != exitDone {
+		t.Fatalf("exit %d; it said:\n%s", code, p.said)
+	}
+	s := newStage(t)
+	serve := "serve --addr 127.0.0.1:0 --threads 1 --kv-memory 64MiB --model " + model + " --data " + data
+	for _, c := range []struct {
+		args, want string
+		code       int
+	}{
+		{serve, "is encrypted; --kv-key-file is needed", exitFailed},
+		{serve + " --kv-key-file " + keyFile(t, "o", 0o600), "the master key is not the one that the folder is encrypted with", exitFailed},
+		{serve + " --kv-key-file " + keyFile(t, "k", 0o644), "--kv-key-file: key file: ", exitUsage},
+		{serve + " --kv-key-file /nowhere/key", "--kv-key-file: key file: open /nowhere/key: no such file", exitUsage},
+		{"agents verify --data " + data, data + " is whole\n", exitDone},
+		{"agents ls --data " + data, "is encrypted; --kv-key-file is needed", exitFailed},
+		{"agents ls --data " + data + " --kv-key-file " + keyFile(t, "o", 0o600), "the master key is not the one that the folder is encrypted with", exitFailed},
+		{"agents ls --data " + data + " --kv-key-file " + key, agent, exitDone},
+		{"agents ls --data " + data + " --kv-key-file /nowhere/key", "--kv-key-file: key file: open /nowhere/key: no such file", exitUsage},
+	} {
+		if code := s.run(strings.Fields(c.args)...); code != c.code || !strings.Contains(s.out.String()+s.err.String(), c.want) {
+			t.Errorf("%s: exit %d, want %d and %q in\n%s%s", c.args, code, c.code, c.want, &s.out, &s.err)
+		}
+	}
+}
+
+// An agent that nobody uses is gone after --agent-ttl.
+func TestAgentTTL(t *testing.T) {
+	p := startServe(t, tinyModel(t), t.TempDir(), "MNEME_AGENT_TTL=1ms")
+	url := p.url()
+	if status, said := request(t, http.MethodPost, url+"/v1/agents", `{"id":"ada"}`); status != http.StatusCreated {
+		t.Fatalf("create: %d %s", status, said)
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		status, said := request(t, http.MethodGet, url+"/v1/agents/ada", "")
+		if status == http.StatusNotFound {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("still there: %d %s", status, said)
 		}
 	}
 }
@@ -400,7 +468,7 @@ func TestInterrupts(t *testing.T) {
 	f.register(s.World, pflag.NewFlagSet("test", pflag.ContinueOnError))
 	settings := f.settings(s.World)
 	settings.Model, settings.Threads, settings.KVMemory = tinyModel(t), 1, value.Size{Bytes: 64 << 20}
-	rooms, err := Open(context.Background(), settings, slog.New(slog.DiscardHandler))
+	rooms, err := wire.Open(context.Background(), settings, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

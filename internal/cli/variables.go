@@ -9,8 +9,11 @@ import (
 	"mneme/internal/cli/value"
 )
 
+// keyVariable has the API key that commands show to a server.
+const keyVariable = "MNEME_API_KEY"
+
 // hooks are variables that are no flag's, beside MNEME_CONFIG.
-var hooks = []string{"MNEME_KERNEL", "MNEME_CRASH_AT"}
+var hooks = []string{"MNEME_KERNEL", "MNEME_CRASH_AT", keyVariable}
 
 // warnOfVariables names every MNEME_ variable that is nearly one of ours: it was
 // meant, and does nothing. Others may be somebody else's.

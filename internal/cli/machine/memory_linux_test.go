@@ -6,26 +6,37 @@ import (
 	"testing"
 )
 
-// The memory that a control group leaves is the smallest of all above it.
-func TestGroupRoom(t *testing.T) {
-	root := t.TempDir()
-	for name, text := range map[string]string{
-		"memory.max": "max\n", "a/memory.max": "1000\n", "a/memory.current": "900\n", "a/memory.stat": "anon 1\ninactive_file 50\n",
-		"a/b/memory.max": "5000\n", "a/b/memory.current": "100\n",
-	} {
-		path := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
+// The memory that a control group leaves is the smallest of all above it, in
+// both versions of control groups. A group that is not there has no limit.
+func TestGroups(t *testing.T) {
+	for _, h := range hierarchies {
+		h.root = t.TempDir()
+		for name, text := range map[string]string{
+			h.limit: "max\n", "a/" + h.limit: "1000\n", "a/" + h.used: "900\n", "a/memory.stat": "anon 1\n" + h.cache + "50\n",
+			"a/b/" + h.limit: "5000\n", "a/b/" + h.used: "100\n",
+		} {
+			path := filepath.Join(h.root, name)
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
+		if room, limit := h.room("/a/b/c"), h.bound("/a/b"); room != 150 || limit != 1000 {
+			t.Errorf("%s: room %d and limit %d, want 150 and 1000", h.limit, room, limit)
 		}
 	}
-	if got := groupRoom(root, "/a/b"); got != 150 {
-		t.Errorf("room %d, want 150", got)
+}
+
+// Our group stands behind a number and the controllers it is for.
+func TestOurGroup(t *testing.T) {
+	const list = "9:name=systemd:/\n4:cpu,memory:/shop/7\n0::/all:of/it\n"
+	if one, old := hierarchies[0].groupIn(list), hierarchies[1].groupIn(list); one != "/all:of/it" || old != "/shop/7" {
+		t.Errorf("found %q and %q", one, old)
 	}
-	if got := groupLimit(root, "/a/b"); got != 1000 {
-		t.Errorf("limit %d, want 1000", got)
+	if got := hierarchies[1].groupIn("0::/x\n"); got != "/" {
+		t.Errorf("of no such controller: %q", got)
 	}
 }
 

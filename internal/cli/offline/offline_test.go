@@ -40,7 +40,7 @@ func TestAgents(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := Agents(vfs.Real(), dir)
+	got, err := Agents(vfs.Real(), dir, nil)
 	if err != nil || len(got) != 2 {
 		t.Fatalf("%+v (%v), want two agents", got, err)
 	}
@@ -49,6 +49,31 @@ func TestAgents(t *testing.T) {
 	}
 	if want := (Agent{Kind: "agent", Namespace: "default", ID: "ada", Model: "tiny", Parent: "eve", Created: noon, LastUsed: noon}); !reflect.DeepEqual(got[1], want) {
 		t.Errorf("got  %+v\nwant %+v", got[1], want)
+	}
+}
+
+// An agent that was forked and has written nothing since has no folder; it is
+// listed among the others all the same.
+func TestForked(t *testing.T) {
+	dir := folder(t)
+	s, err := store.Open(store.Options{Dir: dir, KVFingerprint: "ab", ModelFingerprint: "cd", Clock: func() time.Time { return noon }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.Fork(t.Context(), store.Manifest{Namespace: "default", ID: "Zoe", Model: "tiny", Parent: "ada"})
+	if err := errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if infos, err := os.ReadDir(filepath.Join(dir, "families")); err != nil || len(infos) == 0 {
+		t.Fatalf("no family (%v)", err)
+	}
+	got, err := Agents(vfs.Real(), dir, nil)
+	want := []Agent{
+		{Kind: "agent", Namespace: "default", ID: "Zoe", Model: "tiny", Parent: "ada", Created: noon, LastUsed: noon},
+		{Kind: "agent", Namespace: "default", ID: "ada", Model: "tiny", Parent: "eve", Created: noon, LastUsed: noon},
+	}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v (%v)\nwant %+v", got, err, want)
 	}
 }
 
@@ -62,13 +87,13 @@ func TestInUse(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "lock"), []byte("pid 7, started at noon\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Agents(vfs.Real(), dir); !errors.Is(err, store.ErrLocked) || !strings.Contains(err.Error(), "pid 7, started at noon") {
+	if _, err := Agents(vfs.Real(), dir, nil); !errors.Is(err, store.ErrLocked) || !strings.Contains(err.Error(), "pid 7, started at noon") {
 		t.Errorf("%v, want the holder's name", err)
 	}
 	if err := held.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Agents(vfs.Real(), dir); err != nil {
+	if _, err := Agents(vfs.Real(), dir, nil); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
 }

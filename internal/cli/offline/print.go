@@ -9,12 +9,13 @@ import (
 	"mneme/internal/cli/remote"
 	"mneme/internal/cli/value"
 	"mneme/internal/store"
+	"mneme/internal/store/keyring"
 	"mneme/internal/vfs"
 )
 
 // List prints the agents of a data folder: a table, or what a server would say.
-func List(w io.Writer, dir string, asJSON bool) error {
-	agents, err := Agents(vfs.Real(), dir)
+func List(w io.Writer, dir string, ring *keyring.Ring, asJSON bool) error {
+	agents, err := Agents(vfs.Real(), dir, ring)
 	if err != nil {
 		return err
 	}

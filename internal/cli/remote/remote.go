@@ -22,6 +22,7 @@ const answerLimit = 2 * time.Minute
 // Server talks to a running server about its agents.
 type Server struct {
 	base string // http://host:port
+	key  string // shown to it; "" for none
 	http *http.Client
 }
 
@@ -29,6 +30,12 @@ type Server struct {
 func At(a value.Address) *Server {
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // elsewhere is something else
 	return &Server{base: a.URL(), http: &http.Client{CheckRedirect: stay}}
+}
+
+// As shows the server an API key, "" for none.
+func (s *Server) As(key string) *Server {
+	s.key = key
+	return s
 }
 
 // Object is what every resource says that it is.
@@ -114,6 +121,9 @@ func (s *Server) send(ctx context.Context, method, path string, body io.Reader, 
 	}
 	if sizeBytes >= 0 {
 		req.ContentLength = sizeBytes
+	}
+	if s.key != "" {
+		req.Header.Set("Authorization", "Bearer "+s.key)
 	}
 	answer, err := s.http.Do(req)
 	if err != nil {

@@ -21,6 +21,9 @@ func OneOf(value string, others ...string) *Choice {
 	return &Choice{value: value, allowed: append([]string{value}, others...)}
 }
 
+// Words are all that can be chosen.
+func (c *Choice) Words() []string { return c.allowed }
+
 // String is the word that was chosen.
 func (c *Choice) String() string { return c.value }
 

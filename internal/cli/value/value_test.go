@@ -70,3 +70,20 @@ func TestCounts(t *testing.T) {
 		}
 	}
 }
+
+// A list of words has no strangers and nobody twice, and stays what it was then.
+func TestChoices(t *testing.T) {
+	c := SomeOf([]string{"q8", "q4"}, "q3")
+	for _, step := range []struct{ text, want, err string }{
+		{"q3, q8", "q3,q8", ""},
+		{"q4,f16", "q3,q8", "every entry must be one of q8, q4, q3"},
+		{"", "q3,q8", "every entry must be one of q8, q4, q3"},
+		{"q4,q4", "q3,q8", "q4 is there twice"},
+		{"q4", "q4", ""},
+	} {
+		err := c.Set(step.text)
+		if c.String() != step.want || err == nil != (step.err == "") || err != nil && err.Error() != step.err {
+			t.Errorf("%q: %q (%v), want %q and %q", step.text, c.String(), err, step.want, step.err)
+		}
+	}
+}

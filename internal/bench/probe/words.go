@@ -1,4 +1,4 @@
-package bench
+package probe
 
 import (
 	"context"
@@ -37,16 +37,17 @@ until use usual valley very village visit voice wait walk wall want war warm wat
 well went west wheel when where while white whole wide wife wild will wind window winter wish with woman wonder wood
 word work world write wrong yard year yellow yes yet you young`)
 
-// words makes texts that nobody has seen: the same seed gives the same texts.
-type words struct {
+// Words makes texts that nobody has seen: the same seed gives the same texts.
+type Words struct {
 	mu  sync.Mutex
 	rng *rand.Rand
 }
 
-func newWords(seed uint64) *words { return &words{rng: rand.New(rand.NewPCG(seed, 0))} }
+// NewWords are those of a seed.
+func NewWords(seed uint64) *Words { return &Words{rng: rand.New(rand.NewPCG(seed, 0))} }
 
 // draw picks n words.
-func (w *words) draw(n int) []string {
+func (w *Words) draw(n int) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := make([]string, n)
@@ -56,13 +57,14 @@ func (w *words) draw(n int) []string {
 	return out
 }
 
-func (w *words) text(n int) string { return strings.Join(w.draw(n), " ") }
+// Text is n words.
+func (w *Words) Text(n int) string { return strings.Join(w.draw(n), " ") }
 
-// counter says how many tokens a text has.
-type counter func(ctx context.Context, text string) (int, error)
+// Counter says how many tokens a text has.
+type Counter func(ctx context.Context, text string) (int, error)
 
-// sized makes a text of exactly want tokens, as count counts them.
-func (w *words) sized(ctx context.Context, count counter, want int) (string, error) {
+// Sized makes a text of exactly want tokens, as count counts them.
+func (w *Words) Sized(ctx context.Context, count Counter, want int) (string, error) {
 	pick := w.draw(want)
 	for range 40 {
 		text := strings.Join(pick, " ")

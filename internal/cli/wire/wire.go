@@ -1,4 +1,7 @@
-package cli
+// Package wire opens the rooms of one model and joins them: the file, the weights,
+// the pool, the store, the engine. It decides how much memory and disk they get;
+// which flags say what is cli's business, what they do then is theirs.
+package wire
 
 import (
 	"cmp"
@@ -6,14 +9,15 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
 	"syscall"
 	"time"
 
-	"mneme/internal/api"
 	"mneme/internal/chat"
+	"mneme/internal/cli/usage"
 	"mneme/internal/cli/value"
 	"mneme/internal/engine"
 	"mneme/internal/gguf"
@@ -21,13 +25,11 @@ import (
 	"mneme/internal/kv"
 	"mneme/internal/model"
 	"mneme/internal/store"
+	"mneme/internal/store/keyring"
 	"mneme/internal/tensor"
 	"mneme/internal/token"
 	"mneme/internal/vfs"
 )
-
-// defaultNamespace is everybody's as long as there are no API keys.
-const defaultNamespace = "default"
 
 // Settings are what the rooms are opened with: flags, environment and
 // configuration as plain values.
@@ -38,13 +40,16 @@ type Settings struct {
 	KVFormat  kv.Format
 	KVMemory  value.Size // not given: derived from free memory
 	KVDisk    value.Size // not given: no bound
-	MinFree   value.Size // of the disk; not given: see diskBoundsOf
+	MinFree   value.Size // of the disk; not given: see DiskBoundsOf
 	Context   int        // tokens of a sequence; 0: the model's own
 	MaxBatch  int        // turns that run at the same time
 	StepSize  int        // tokens of a step
 	Threads   int
-	Kernel    string // "" is the best variant
-	CrashAt   string // a number of a changing file operation, before which the process kills itself; a hook for tests
+	Restore   engine.RestoreMode
+	AgentTTL  time.Duration // 0: agents stay until they are deleted
+	KeyFile   string        // with the master key of the data folder; "" is plain
+	Kernel    string        // "" is the best variant
+	CrashAt   string        // a number of a changing file operation, before which the process kills itself; a hook for tests
 	Progress  io.Writer
 }
 
@@ -73,7 +78,7 @@ func Open(ctx context.Context, s Settings, log *slog.Logger) (*Rooms, error) {
 func (r *Rooms) open(ctx context.Context, s Settings, log *slog.Logger) error {
 	kernels, err := tensor.Pick(s.Kernel)
 	if err != nil {
-		return usagef("MNEME_KERNEL: %w", err)
+		return usage.Errorf("MNEME_KERNEL: %w", err)
 	}
 	file, err := r.openFile(ctx, s)
 	if err != nil {
@@ -105,12 +110,12 @@ func (r *Rooms) openFile(ctx context.Context, s Settings) (*gguf.File, error) {
 		return nil, err
 	}
 	r.name = found.Name
-	return openModel(found)
+	return OpenModel(found)
 }
 
-// openModel opens a model's file, or says that it is not the one that was
+// OpenModel opens a model's file, or says that it is not the one that was
 // fetched: bytes that flipped on the disk would be served as they are.
-func openModel(found hub.Model) (*gguf.File, error) {
+func OpenModel(found hub.Model) (*gguf.File, error) {
 	file, err := gguf.Open(found.Path)
 	if err != nil {
 		return nil, cmp.Or(found.Verify(), err)
@@ -156,27 +161,31 @@ func spelling(t *token.Tokenizer, id token.ID) string {
 // openMemory opens the two places where KV lives: the pool and the data folder.
 func (r *Rooms) openMemory(s Settings, log *slog.Logger) error {
 	spec := r.Model.Spec(s.KVFormat)
-	budget, err := poolBudget(s, spec, r.Model.Context)
+	budget, err := PoolBudget(s, spec, r.Model.Context, MemoryNow())
 	if err != nil {
 		return err
 	}
-	if text := budget.warning(); text != "" {
+	if text := budget.Warning(); text != "" {
 		log.Warn(text)
 	}
-	if r.Pool, err = kv.NewPool(spec, budget.bytes); err != nil {
-		return usagef("--kv-memory: %w", err)
+	if r.Pool, err = kv.NewPool(spec, budget.Bytes); err != nil {
+		return usage.Errorf("--kv-memory: %w", err)
 	}
 	r.close = append(r.close, r.Pool.Close)
 	files, err := fileSystem(s.CrashAt)
 	if err != nil {
 		return err
 	}
-	bounds, err := boundsOfDisk(s)
+	bounds, err := DiskBoundsOf(s)
+	if err != nil {
+		return err
+	}
+	ring, err := openRing(files, s)
 	if err != nil {
 		return err
 	}
 	r.Store, err = store.Open(store.Options{
-		FS: files, Dir: s.DataDir, Log: log, BudgetBytes: bounds.budget, MinFreeBytes: bounds.minFree,
+		FS: files, Dir: s.DataDir, Log: log, BudgetBytes: bounds.Budget, MinFreeBytes: bounds.MinFree, Ring: ring,
 		ModelFingerprint: r.Model.Fingerprint, KVFingerprint: r.Model.KVFingerprint(s.KVFormat),
 	})
 	if err != nil {
@@ -189,12 +198,25 @@ func (r *Rooms) openMemory(s Settings, log *slog.Logger) error {
 func (r *Rooms) openEngine(s Settings, log *slog.Logger, tokenizer *token.Tokenizer, template *chat.Template) (err error) {
 	r.Engine, err = engine.New(engine.Config{
 		Name: r.name, Model: r.Model, Tokenizer: tokenizer, Template: template, Pool: r.Pool, Store: r.Store,
-		Context: s.Context, MaxBatch: s.MaxBatch, StepTokens: s.StepSize, Threads: s.Threads, Log: log,
+		Context: s.Context, MaxBatch: s.MaxBatch, StepTokens: s.StepSize, Threads: s.Threads, Restore: s.Restore,
+		AgentTTL: s.AgentTTL, Log: log,
 	})
 	if err == nil {
 		r.close = append(r.close, r.Engine.Close)
 	}
 	return err
+}
+
+// openRing is the keys of an encrypted data folder, nil for a plain one.
+func openRing(files vfs.FS, s Settings) (*keyring.Ring, error) {
+	if s.KeyFile == "" {
+		return nil, nil
+	}
+	master, err := keyring.ReadMaster(s.KeyFile)
+	if err != nil {
+		return nil, usage.Errorf("--kv-key-file: %w", err)
+	}
+	return keyring.Open(files, filepath.Join(s.DataDir, "keys"), master)
 }
 
 // fileSystem is the real one; with a number it kills the process, as a crash
@@ -205,7 +227,7 @@ func fileSystem(crashAt string) (vfs.FS, error) {
 	}
 	n, err := strconv.ParseInt(crashAt, 10, 64)
 	if err != nil || n < 1 {
-		return nil, usagef("MNEME_CRASH_AT: %q is no number of a file operation", crashAt)
+		return nil, usage.Errorf("MNEME_CRASH_AT: %q is no number of a file operation", crashAt)
 	}
 	return vfs.NewKilling(vfs.Real(), func(op vfs.Op) {
 		if op.Change == n {
@@ -215,11 +237,8 @@ func fileSystem(crashAt string) (vfs.FS, error) {
 	}), nil
 }
 
-// Attach puts the rooms behind an HTTP server that was made without them.
-func (r *Rooms) Attach(server *api.Server) { server.Attach(api.Of(r.Engine)) }
-
-// logStart says once what runs here.
-func (r *Rooms) logStart(log *slog.Logger, url string) {
+// LogStart says once what runs here.
+func (r *Rooms) LogStart(log *slog.Logger, url string) {
 	info, pool := r.Engine.Info(), r.Pool.Stats()
 	log.Info("serving",
 		"url", url, "model", info.Model, "context", info.Context, "kernel", info.Kernel, "numerics_class", info.NumericsClass,
@@ -235,11 +254,4 @@ func (r *Rooms) Close() error {
 	}
 	r.close = nil
 	return errors.Join(errs...)
-}
-
-// newAPI makes the HTTP side, which answers that the model is being loaded
-// until rooms are attached.
-func newAPI(log *slog.Logger, aliases ...string) *api.Server {
-	build := Build()
-	return api.New(nil, api.Options{Log: log, Version: api.VersionInfo{Version: build.Version, Commit: build.Commit}, Aliases: aliases})
 }

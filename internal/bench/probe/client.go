@@ -1,4 +1,8 @@
-package bench
+// Package probe is the outside of a server: it asks over HTTP, as users do, and
+// times what comes; it starts a server's process on a folder of its own, kills
+// it and starts it again; and it makes texts that no server has seen. What is
+// measured with it is for its users to know.
+package probe
 
 import (
 	"bufio"
@@ -14,28 +18,28 @@ import (
 	"time"
 )
 
-// client speaks the server's HTTP. It waits as long as the server says
+// Client speaks the server's HTTP. It waits as long as the server says
 // something, be it that it is still there.
-type client struct {
+type Client struct {
 	base     string
 	patience time.Duration // with silence
 	http     *http.Client
 }
 
-func newClient(base string, patience time.Duration) *client {
-	return &client{base: base, patience: patience, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
+func NewClient(base string, patience time.Duration) *Client {
+	return &Client{base: base, patience: patience, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
 }
 
 // listen ends a context when heard has not been called for the client's
 // patience.
-func (c *client) listen(ctx context.Context) (_ context.Context, heard func(), stop func()) {
+func (c *Client) listen(ctx context.Context) (_ context.Context, heard func(), stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(c.patience, func() { cancel(fmt.Errorf("the server has said nothing for %v", c.patience)) })
 	return ctx, func() { timer.Reset(c.patience) }, func() { timer.Stop(); cancel(nil) }
 }
 
-// status asks for a path and says how the answer begins.
-func (c *client) status(ctx context.Context, path string) (int, error) {
+// Status asks for a path and says how the answer begins.
+func (c *Client) Status(ctx context.Context, path string) (int, error) {
 	ctx, _, stop := c.listen(ctx)
 	defer stop()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
@@ -59,7 +63,8 @@ type Server struct {
 	Kernel   string `json:"kernel"`
 }
 
-func (c *client) server(ctx context.Context) (Server, error) {
+// Server asks the server who it is.
+func (c *Client) Server(ctx context.Context) (Server, error) {
 	var models struct {
 		Data []struct {
 			ID    string `json:"id"`
@@ -70,14 +75,14 @@ func (c *client) server(ctx context.Context) (Server, error) {
 			} `json:"mneme"`
 		} `json:"data"`
 	}
-	if err := c.get(ctx, "/v1/models", &models); err != nil {
+	if err := c.Get(ctx, "/v1/models", &models); err != nil {
 		return Server{}, err
 	}
 	if len(models.Data) == 0 {
 		return Server{}, errors.New("the server has no model")
 	}
 	var version struct{ Version, Kernel string }
-	if err := c.get(ctx, "/version", &version); err != nil {
+	if err := c.Get(ctx, "/version", &version); err != nil {
 		return Server{}, err
 	}
 	m := models.Data[0]
@@ -87,8 +92,8 @@ func (c *client) server(ctx context.Context) (Server, error) {
 	}, nil
 }
 
-// tokens counts the tokens of a text.
-func (c *client) tokens(ctx context.Context, text string) (int, error) {
+// Tokens counts the tokens of a text.
+func (c *Client) Tokens(ctx context.Context, text string) (int, error) {
 	var answer struct {
 		Tokens []int `json:"tokens"`
 	}
@@ -96,27 +101,28 @@ func (c *client) tokens(ctx context.Context, text string) (int, error) {
 	return len(answer.Tokens), err
 }
 
-// tier is where an agent's KV is: hot, warm or cold.
-func (c *client) tier(ctx context.Context, agent string) (string, error) {
+// Tier is where an agent's KV is: hot, warm or cold.
+func (c *Client) Tier(ctx context.Context, agent string) (string, error) {
 	var answer struct{ Tier string }
-	err := c.get(ctx, "/v1/agents/"+agent, &answer)
+	err := c.Get(ctx, "/v1/agents/"+agent, &answer)
 	return answer.Tier, err
 }
 
-func (c *client) get(ctx context.Context, path string, answer any) error {
-	return c.exchange(ctx, http.MethodGet, path, nil, answer)
+// Get asks for a path and decodes the answer.
+func (c *Client) Get(ctx context.Context, path string, answer any) error {
+	return c.Exchange(ctx, http.MethodGet, path, nil, answer)
 }
 
-func (c *client) post(ctx context.Context, path string, body, answer any) error {
+func (c *Client) post(ctx context.Context, path string, body, answer any) error {
 	data, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
-	return c.exchange(ctx, http.MethodPost, path, data, answer)
+	return c.Exchange(ctx, http.MethodPost, path, data, answer)
 }
 
-// exchange sends a request and decodes the answer; answer may be nil.
-func (c *client) exchange(ctx context.Context, method, path string, body []byte, answer any) error {
+// Exchange sends a request and decodes the answer; answer may be nil.
+func (c *Client) Exchange(ctx context.Context, method, path string, body []byte, answer any) error {
 	ctx, _, stop := c.listen(ctx)
 	defer stop()
 	resp, err := c.send(ctx, method, path, "", body)
@@ -134,7 +140,7 @@ func (c *client) exchange(ctx context.Context, method, path string, body []byte,
 }
 
 // send returns a good answer, whose body the caller closes, or an error.
-func (c *client) send(ctx context.Context, method, path, agent string, body []byte) (*http.Response, error) {
+func (c *Client) send(ctx context.Context, method, path, agent string, body []byte) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -155,24 +161,25 @@ func (c *client) send(ctx context.Context, method, path, agent string, body []by
 	return resp, nil
 }
 
-// message is one entry of a conversation.
-type message struct {
+// Message is one entry of a conversation.
+type Message struct {
 	Role    string `json:"role"`
 	Content string `json:"content"`
 }
 
-func user(text string) []message { return []message{{"user", text}} }
+// User is a conversation of one message.
+func User(text string) []Message { return []Message{{"user", text}} }
 
-// chat is one greedy turn to ask for.
-type chat struct {
+// Chat is one greedy turn to ask for.
+type Chat struct {
 	Agent     string
-	Messages  []message
+	Messages  []Message
 	MaxTokens int
 	IgnoreEOS bool // generate MaxTokens whatever the model says
 }
 
-// answer is what came back, with its times since the request was sent.
-type answer struct {
+// Answer is what came back, with its times since the request was sent.
+type Answer struct {
 	Text                       string
 	Tokens                     []int
 	Prompt, Cached, Completion int           // usage, in tokens
@@ -195,21 +202,21 @@ type event struct {
 	Error *struct{ Message string }
 }
 
-// chat runs one streamed turn.
-func (c *client) chat(ctx context.Context, q chat) (answer, error) {
+// Chat runs one streamed turn.
+func (c *Client) Chat(ctx context.Context, q Chat) (Answer, error) {
 	body, err := json.Marshal(map[string]any{
 		"messages": q.Messages, "max_tokens": q.MaxTokens, "temperature": 0, "ignore_eos": q.IgnoreEOS,
 		"stream": true, "stream_options": map[string]any{"include_usage": true}, "return_token_ids": true,
 	})
 	if err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
 	ctx, heard, stop := c.listen(ctx)
 	defer stop()
 	start := time.Now()
 	resp, err := c.send(ctx, http.MethodPost, "/v1/chat/completions", q.Agent, body)
 	if err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
 	defer resp.Body.Close()
 	a, err := readStream(resp.Body, start, heard)
@@ -221,8 +228,8 @@ func (c *client) chat(ctx context.Context, q chat) (answer, error) {
 
 // readStream collects a stream of events up to its [DONE]. heard is told of
 // every line, also of those that only say that the server is still there.
-func readStream(body io.Reader, start time.Time, heard func()) (answer, error) {
-	var a answer
+func readStream(body io.Reader, start time.Time, heard func()) (Answer, error) {
+	var a Answer
 	var text strings.Builder
 	lines := bufio.NewScanner(body)
 	lines.Buffer(nil, 4<<20)
@@ -249,7 +256,7 @@ func readStream(body io.Reader, start time.Time, heard func()) (answer, error) {
 
 // add takes over one event. The first token is the first event that carries
 // text or a token id: an event with only the role does not count.
-func (a *answer) add(e event, text *strings.Builder, start time.Time) error {
+func (a *Answer) add(e event, text *strings.Builder, start time.Time) error {
 	if e.Error != nil {
 		return fmt.Errorf("error in mid-stream: %s", e.Error.Message)
 	}
@@ -270,7 +277,7 @@ func (a *answer) add(e event, text *strings.Builder, start time.Time) error {
 }
 
 // complete checks that the stream carried what is measured.
-func (a *answer) complete() error {
+func (a *Answer) complete() error {
 	switch {
 	case a.Prompt == 0:
 		return errors.New("the stream carried no usage")

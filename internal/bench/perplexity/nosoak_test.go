@@ -1,0 +1,5 @@
+//go:build !soak
+
+package perplexity
+
+const soak = false
