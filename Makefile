@@ -106,6 +106,10 @@ soak: ## the long proofs, SOAK times over; what they print goes into docs/EVIDEN
 	  $(GO) test -tags soak -count=$(SOAK) -timeout 0 ./internal/kv ./internal/store/...; \
 	  $(GO) test -tags soak -count=$(SOAK) -timeout 0 ./internal/engine; \
 	  $(GO) test -tags soak -count=1 -v -run 'RSS|NoKV|Leak|ManyAgents' ./internal/engine | grep -v '^=== '; \
+	  $(GO) test -tags soak -count=1 -timeout 0 -v ./internal/proof | grep -v '^=== '; \
+	  $(GO) test -tags soak -count=1 -timeout 0 -v -run 'Kill|TimesTell' ./internal/cli | grep -v '^=== '; \
+	  $(GO) test -tags soak -count=1 -timeout 0 -v -run Mutated ./internal/model | grep -v '^=== '; \
+	  $(GO) test -tags soak -count=1 -timeout 0 -v ./internal/bench/perplexity | grep -v '^=== '; \
 	  $(MAKE) -s cost; \
 	  printf '```\n'; } | tee -a docs/EVIDENCE.md
 
