@@ -42,7 +42,7 @@ func (a *AgentBlocks) check() error {
 		return fmt.Errorf("kv: table of %d tokens with %d keys and %d groups", len(a.tokens), len(a.keys), len(a.sealed))
 	}
 	for g, ids := range a.sealed {
-		held := max(0, full+1-a.spec.Groups[g].keeps(len(a.tokens)))
+		held := a.spec.Groups[g].FirstRead(full)
 		if len(ids) != full || slices.Contains(ids[held:], NoBlock) {
 			return fmt.Errorf("kv: table of %d tokens has %d sealed blocks in group %d, held from %d on", len(a.tokens), len(ids), g, held)
 		}
@@ -127,8 +127,7 @@ func (a *AgentBlocks) usable(n int) int {
 	for ; n > 0; n-- {
 		ok := true
 		for g, ids := range a.sealed {
-			from := max(0, n+1-a.spec.Groups[g].keeps(n*BlockTokens))
-			ok = ok && !slices.Contains(ids[from:n], NoBlock)
+			ok = ok && !slices.Contains(ids[a.spec.Groups[g].FirstRead(n):n], NoBlock)
 		}
 		if ok {
 			return n

@@ -64,6 +64,48 @@ func TestWindowGroupHoldsItsWindow(t *testing.T) {
 	}
 }
 
+// What an agent is said to take is what its table takes, whatever its groups.
+func TestTableBytes(t *testing.T) {
+	p := newWindowedPool(t)
+	for _, n := range []int{1, 63, 65, 130, 200, 1000} {
+		g := newGrowing(t, p)
+		grow(t, g, ids(n, 1), 50)
+		a := g.Freeze()
+		if have, _ := a.Bytes(); have != p.Spec().TableBytes(n) {
+			t.Errorf("%d tokens take %d bytes, said are %d", n, have, p.Spec().TableBytes(n))
+		}
+		a.Release()
+	}
+}
+
+// A sequence that takes over many blocks and then reads others from disk still has
+// those that it reserved for its window.
+func TestWindowFollowsThenRestores(t *testing.T) {
+	p := newWindowedPool(t)
+	tokens := ids(20*BlockTokens, 1)
+	keys := testScope.Chain(tokens, BlockTokens)
+	stock, _ := p.Allocate(p.NeedFor(len(tokens)+1, BlockTokens))
+	late := NewGrowing(p, testScope, stock)
+	first := newGrowing(t, p)
+	for i := range 10 { // another comes before it
+		grow(t, first, tokens[i*BlockTokens:(i+1)*BlockTokens], BlockTokens)
+		found, ok := p.Lookup(keys[i])
+		if !ok {
+			t.Fatalf("block %d is not there", i)
+		}
+		late.FollowSealed(keys[i], tokens[i*BlockTokens:(i+1)*BlockTokens], found)
+	}
+	n, err := late.RestoreSealed(keys[10:], tokens[10*BlockTokens:], func(int, int, BlockID) error { return nil })
+	if n != 10 || err != nil || late.Check() != nil {
+		t.Errorf("%d blocks restored, %v; table: %v", n, err, late.Check())
+	}
+	first.Drop()
+	late.Drop()
+	if err := p.Check(); err != nil {
+		t.Error(err)
+	}
+}
+
 // Bytes of a long sequence: capped layers cost their window only.
 func TestWindowCapsBytes(t *testing.T) {
 	capped, whole := newWindowedPool(t), windowed()

@@ -106,13 +106,16 @@ func (g *Growing) adopt(key Key, tokens []token.ID, ids []BlockID) {
 }
 
 // FollowSealed appends a block found by Lookup; its references pass to g, and a
-// block that was reserved in its place goes back.
+// block that was reserved in its place goes back. What is reserved for a window is
+// for all that follow.
 func (g *Growing) FollowSealed(key Key, tokens []token.ID, ids []BlockID) {
 	form := g.spec.Format.Form(len(g.keys))
 	g.adopt(key, tokens, ids)
 	g.slide()
-	for i := range g.groups {
-		g.stock.giveBack(i, form)
+	for i, group := range g.spec.Groups {
+		if group.Window == 0 {
+			g.stock.giveBack(i, form)
+		}
 	}
 }
 
@@ -130,8 +133,7 @@ func (g *Growing) pushSealed(group int, id BlockID) {
 func (g *Growing) slide() {
 	for gi := range g.groups {
 		gg := &g.groups[gi]
-		to := len(gg.sealed) + 1 - g.spec.Groups[gi].keeps(len(g.tokens))
-		for ; gg.from < to; gg.from++ {
+		for to := g.spec.Groups[gi].FirstRead(len(gg.sealed)); gg.from < to; gg.from++ {
 			if id := gg.sealed[gg.from]; id != NoBlock {
 				g.pool.Free(id)
 			}
@@ -158,7 +160,7 @@ func (g *Growing) ResumeSealed(a *AgentBlocks, n int) {
 		ids := make([]BlockID, len(g.groups))
 		for gi := range ids {
 			ids[gi] = NoBlock
-			if i > n-g.spec.Groups[gi].keeps(n*BlockTokens) {
+			if i >= g.spec.Groups[gi].FirstRead(n) {
 				ids[gi] = a.sealed[gi][i]
 				g.pool.Retain(ids[gi])
 			}
@@ -255,7 +257,7 @@ func (g *Growing) takeRun(n int) [][]BlockID {
 		at := len(g.keys) + i
 		for gi, group := range g.spec.Groups {
 			id := NoBlock
-			if at > end-group.keeps(end*BlockTokens) {
+			if at >= group.FirstRead(end) {
 				id = g.stock.take(gi, g.spec.Format.Form(at))
 			}
 			ids[i] = append(ids[i], id)
@@ -352,7 +354,7 @@ func (g *Growing) Missing(n, step int) Need {
 	for gi, group := range g.spec.Groups {
 		later, into := sealed, &need.Later
 		if group.Window > 0 {
-			later, into = min(sealed, group.keeps(n)+blocksFor(step)), &need.Windowed
+			later, into = min(sealed, blocksFor(group.Window)+1+blocksFor(step)), &need.Windowed
 		}
 		f, l, o := g.lacks(gi, first, later, open)
 		need.First, *into, need.Open = max(need.First, f), max(*into, l), max(need.Open, o)

@@ -557,7 +557,7 @@ func (p *Pool) Match(keys []Key) [][]BlockID {
 		ids[i] = make([]BlockID, len(p.spec.Groups))
 		for g := range ids[i] {
 			ids[i][g] = NoBlock
-			if i > n-p.spec.Groups[g].keeps(n*BlockTokens) {
+			if i >= p.spec.Groups[g].FirstRead(n) {
 				ids[i][g] = p.index[indexKey{keys[i], g}]
 				p.retainLocked(ids[i][g])
 			}
@@ -582,7 +582,7 @@ func (p *Pool) runLocked(keys []Key, group int) int {
 // servesLocked says whether the groups with windows can go on behind keys.
 func (p *Pool) servesLocked(keys []Key) bool {
 	for g := range p.spec.Groups {
-		from := max(0, len(keys)+1-p.spec.Groups[g].keeps(len(keys)*BlockTokens))
+		from := p.spec.Groups[g].FirstRead(len(keys))
 		if p.spec.Groups[g].Window > 0 && p.runLocked(keys[from:], g) < len(keys)-from {
 			return false
 		}
@@ -656,6 +656,18 @@ func (p *Pool) NeedFor(n, step int) Need {
 		empty.groups[gi].open = NoBlock
 	}
 	return empty.Missing(n, step)
+}
+
+// Cached lists the keys of sealed blocks that are in no table.
+func (p *Pool) Cached() (keys []Key) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for at, id := range p.index {
+		if p.blocks[id].state == cached {
+			keys = append(keys, at.key)
+		}
+	}
+	return keys
 }
 
 // Forget drops cached blocks of these keys; held ones stay.

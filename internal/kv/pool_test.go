@@ -247,27 +247,6 @@ func TestUndoGivesThePlanBack(t *testing.T) {
 	a.Release()
 }
 
-// Keys: every field counts, and a chain is the same however it is extended.
-func TestKeys(t *testing.T) {
-	base := testScope.Next(testScope.Root(), ids(64, 1))
-	for name, other := range map[string]Key{
-		"tokens":      testScope.Next(testScope.Root(), ids(64, 2)),
-		"parent":      testScope.Next(base, ids(64, 1)),
-		"namespace":   Scope{"f", "other"}.Next(Scope{"f", "other"}.Root(), ids(64, 1)),
-		"fingerprint": Scope{"g", "default"}.Next(Scope{"g", "default"}.Root(), ids(64, 1)),
-		"moved edge":  Scope{"fd", "efault"}.Next(Scope{"fd", "efault"}.Root(), ids(64, 1)),
-	} {
-		if other == base {
-			t.Errorf("another %s gives the same key", name)
-		}
-	}
-	whole := testScope.Chain(ids(300, 1), BlockTokens)
-	parts := testScope.Extend(testScope.Chain(ids(130, 1), BlockTokens), ids(300, 1), BlockTokens)
-	if fmt.Sprint(whole) != fmt.Sprint(parts) || len(whole) != 4 {
-		t.Errorf("%d keys at once, %d in parts", len(whole), len(parts))
-	}
-}
-
 // Operations of many goroutines: every instant's numbers add up, and nothing
 // is left at the end.
 func TestConcurrentAllocation(t *testing.T) {

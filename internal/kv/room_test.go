@@ -40,7 +40,7 @@ func growTo(p *Pool, g *Growing, n, chunk int) bool {
 func TestFailedAllocateDropsNothing(t *testing.T) {
 	p := sizedPool(t, FormatQ4, 1<<20)
 	empty, _ := p.Allocate(Need{})
-	g := NewGrowing(p, Scope{"f", "n"}, empty)
+	g := NewGrowing(p, Scope{Fingerprint: "f", Namespace: "n"}, empty)
 	if !growTo(p, g, 640, 64) {
 		t.Fatal("no room")
 	}

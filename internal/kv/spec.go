@@ -11,7 +11,14 @@ import (
 	"fmt"
 
 	"mneme/internal/arena"
+	"mneme/internal/kv/key"
 	"mneme/internal/quant"
+)
+
+// What sealed blocks are named by; see package key.
+type (
+	Key   = key.Key
+	Scope = key.Scope
 )
 
 // BlockTokens is the number of positions in a block: the unit of allocation,
@@ -96,14 +103,13 @@ type Group struct {
 	Window  int // positions a query looks back, itself included; 0: all
 }
 
-// keeps is the number of last blocks that positions behind n tokens may read,
-// the block of position n included; all of them without a window.
-func (g Group) keeps(n int) int {
-	all := n/BlockTokens + 1
+// FirstRead is the first of so many sealed blocks that a position behind them may
+// read: 0 without a window.
+func (g Group) FirstRead(sealed int) int {
 	if g.Window == 0 {
-		return all
+		return 0
 	}
-	return min(all, (g.Window+BlockTokens-1)/BlockTokens+1)
+	return max(0, sealed-blocksFor(g.Window))
 }
 
 // Spec is the geometry of one model's KV.
@@ -135,6 +141,27 @@ func (s Spec) BytesPerToken() int {
 		n += s.BlockBytes(i, s.Format.Form(1))
 	}
 	return n / BlockTokens
+}
+
+// RunBytes is the size of the sealed blocks from one up to another that positions
+// behind them may read: what restoring them reads.
+func (s Spec) RunBytes(from, to int) (total int64) {
+	for g, group := range s.Groups {
+		for i := max(from, group.FirstRead(to)); i < to; i++ {
+			total += int64(s.BlockBytes(g, s.Format.Form(i)))
+		}
+	}
+	return total
+}
+
+// TableBytes is what an agent of so many tokens has in the pool between turns: sealed
+// blocks, of a window group its window, and in full precision the open one.
+func (s Spec) TableBytes(tokens int) int64 {
+	total := s.RunBytes(0, tokens/BlockTokens)
+	for g := range s.Groups {
+		total += int64(s.BlockBytes(g, s.Format.Open()))
+	}
+	return total
 }
 
 // BlockBytes is the size of one block of a group in the given form.

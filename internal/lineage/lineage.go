@@ -5,6 +5,7 @@ package lineage
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -141,21 +142,37 @@ func CommonBytes(a, b string) int {
 // Recent keeps the last lineages of each namespace, so that text answered to one
 // agent keeps its ids when it comes back without a name or under another. It is
 // not safe for concurrent use.
-type Recent struct{ byNamespace map[string][]Lineage }
+type Recent struct{ byNamespace map[string][]owned }
+
+type owned struct {
+	Lineage
+	owner string
+}
 
 // kept is how many lineages of a namespace Recent keeps.
 const kept = 32
 
 // Of lists a namespace's lineages, the newest first.
-func (r *Recent) Of(namespace string) []Lineage {
-	return append([]Lineage(nil), r.byNamespace[namespace]...)
+func (r *Recent) Of(namespace string) (all []Lineage) {
+	for _, l := range r.byNamespace[namespace] {
+		all = append(all, l.Lineage)
+	}
+	return all
 }
 
-// Add puts a lineage before the others.
-func (r *Recent) Add(namespace string, l Lineage) {
+// Add puts a lineage, of an agent or of none (""), before the others.
+func (r *Recent) Add(namespace, owner string, l Lineage) {
 	if r.byNamespace == nil {
-		r.byNamespace = map[string][]Lineage{}
+		r.byNamespace = map[string][]owned{}
 	}
-	all := append([]Lineage{l}, r.byNamespace[namespace]...)
+	all := append([]owned{{l, owner}}, r.byNamespace[namespace]...)
 	r.byNamespace[namespace] = all[:min(len(all), kept)]
+}
+
+// Forget drops an agent's lineages.
+func (r *Recent) Forget(namespace, owner string) {
+	left := slices.DeleteFunc(r.byNamespace[namespace], func(l owned) bool { return l.owner == owner })
+	if delete(r.byNamespace, namespace); len(left) > 0 {
+		r.byNamespace[namespace] = left
+	}
 }

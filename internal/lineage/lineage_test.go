@@ -167,18 +167,23 @@ func TestOfTokens(t *testing.T) {
 	}
 }
 
-// Recent keeps the newest of each namespace.
+// Recent keeps the newest of each namespace, until their agent is forgotten.
 func TestRecent(t *testing.T) {
 	var r Recent
 	for i := range 40 {
-		r.Add("a", Lineage{Tokens: []token.ID{token.ID(i)}})
+		r.Add("a", []string{"ada", ""}[i%2], Lineage{Tokens: []token.ID{token.ID(i)}})
 	}
-	r.Add("b", Lineage{Tokens: []token.ID{99}})
+	r.Add("b", "ada", Lineage{Tokens: []token.ID{99}})
 	if all := r.Of("a"); len(all) != kept || all[0].Tokens[0] != 39 {
 		t.Errorf("%d kept, newest %v", len(all), all[0].Tokens)
 	}
 	if len(r.Of("b")) != 1 || len(r.Of("c")) != 0 {
 		t.Error("namespaces mix")
+	}
+	r.Forget("a", "ada")
+	r.Forget("c", "ada")
+	if all := r.Of("a"); len(all) != kept/2 || all[1].Tokens[0] != 37 || len(r.Of("b")) != 1 {
+		t.Errorf("without ada's: %v in a, %v in b", all, r.Of("b"))
 	}
 }
 

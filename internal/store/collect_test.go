@@ -127,6 +127,87 @@ func TestBudget(t *testing.T) {
 	must(t, s.Close())
 }
 
+// Of what was used at the same time the end goes before the beginning: without that
+// nothing behind it is of use.
+func TestBudgetKeepsBeginnings(t *testing.T) {
+	var c clock
+	o := options(vfs.NewCrashable())
+	o.Clock, o.BudgetBytes = c.now, 12*frameBytes
+	s, err := Open(o)
+	must(t, err)
+	cached := newActor("cleo").say(16 * blockTokens)
+	for _, b := range blocks(cached, func() {}) {
+		s.Append(b)
+	}
+	must(t, s.Flush(t.Context()))
+	c.seconds.Add(60)
+	must(t, s.Collect(t.Context()))
+	left := 0
+	for left < 16 && s.Has(cached.Keys[left], 0) {
+		left++
+	}
+	if left < 4 || left != s.Stats().Blocks {
+		t.Errorf("%d blocks are left, of which the first %d follow each other", s.Stats().Blocks, left)
+	}
+	must(t, s.Close())
+}
+
+// Blocks of another KV format count, and go first, where no agent names any of
+// their segment; with what an agent names the budget stays passed.
+func TestBudgetCountsOtherFormats(t *testing.T) {
+	var c clock
+	fsys := vfs.NewCrashable()
+	o := options(fsys)
+	o.Clock = c.now
+	s, err := Open(o)
+	must(t, err)
+	ada := newActor("ada")
+	must(t, publish(s, ada.say(4*blockTokens))) // a segment of its own
+	other := newActor("cleo").say(8 * blockTokens)
+	for _, b := range blocks(other, func() {}) {
+		s.Append(b)
+	}
+	must(t, s.Close())
+	before := sizeOf(t, fsys, "/data/kv")
+
+	o.KVFingerprint, o.BudgetBytes = "0f0f", before+frameBytes
+	s, err = Open(o)
+	must(t, err)
+	bob := newActor("bob").say(6 * blockTokens)
+	for _, b := range blocks(bob, func() {}) {
+		s.Append(b)
+	}
+	must(t, s.Collect(t.Context()))
+	if st := s.Stats(); st.Blocks != 6 || st.OverBudget != 0 || st.Evicted == 0 {
+		t.Errorf("%d of bob's 6 blocks are there, %d bytes over budget, %d evicted", st.Blocks, st.OverBudget, st.Evicted)
+	}
+	if after := sizeOf(t, fsys, "/data/kv/"+fingerprint); after >= before/2 {
+		t.Errorf("the other format takes %d bytes, took %d", after, before)
+	}
+	must(t, s.Close())
+	s = open(t, fsys)
+	if turn, err := standsAt(s, ada); err != nil || turn != 1 {
+		t.Errorf("ada is at turn %d: %v", turn, err)
+	}
+	must(t, s.Close())
+}
+
+// sizeOf is what the segments below a folder take.
+func sizeOf(t *testing.T, fsys vfs.FS, dir string) (total int64) {
+	t.Helper()
+	infos, err := fsys.ReadDir(dir)
+	must(t, err)
+	for _, info := range infos {
+		switch {
+		case info.Dir:
+			total += sizeOf(t, fsys, dir+"/"+info.Name)
+		case strings.HasSuffix(info.Name, ".seg"):
+			total += info.Size
+		}
+	}
+	return total
+}
+
 // When a block was last used is known after a restart.
 func TestUsesAreKept(t *testing.T) {
 	var c clock

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"io"
 
@@ -21,6 +23,33 @@ func ImportReader(r io.ReaderAt, sizeBytes int64) (*Imported, error) {
 		return nil, fmt.Errorf("store: import: %w", err)
 	}
 	return in, nil
+}
+
+// Adopt hands an export's blocks to the writer, no faster than that takes them, and
+// gives its tails, for the Publish of Imported.Stored. It returns early with ctx.
+func (s *Store) Adopt(ctx context.Context, in *Imported) (tails []TailBlock, err error) {
+	for f, err := range in.Frames() {
+		if err == nil && !s.Room() {
+			err = s.Flush(ctx)
+		}
+		if err != nil {
+			return nil, err
+		}
+		data := bytes.Clone(f.Payload)
+		fill := func(dst []byte) { copy(dst, data) }
+		if f.Kind == format.Tail {
+			tails = append(tails, TailBlock{Group: f.Group, Form: f.Form, Tokens: f.Tokens, SizeBytes: len(data), Copy: fill})
+			continue
+		}
+		s.Append(Block{
+			Namespace: in.Manifest.Namespace, Key: in.Manifest.Keys[f.Index], Parent: f.Parent, Group: f.Group, Form: f.Form, Tokens: f.Tokens,
+			SizeBytes: len(data), Copy: fill, Done: func() {},
+		})
+	}
+	if len(in.Stored.Tail) == 0 {
+		return nil, nil
+	}
+	return tails, nil
 }
 
 // Export writes an agent as one file: its manifest and, with KV, each frame it

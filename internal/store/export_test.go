@@ -36,23 +36,9 @@ func imported(b []byte) (*Imported, error) { return ImportReader(bytes.NewReader
 
 // adopt puts an import into a store, as the engine would.
 func adopt(s *Store, in *Imported) error {
-	var tails []TailBlock
-	for f, err := range in.Frames() {
-		if err != nil {
-			return err
-		}
-		data := bytes.Clone(f.Payload)
-		if f.Kind == format.Tail {
-			tails = append(tails, TailBlock{Group: f.Group, Form: f.Form, Tokens: f.Tokens, SizeBytes: len(data), Copy: fill(data)})
-			continue
-		}
-		s.Append(Block{
-			Key: in.Manifest.Keys[f.Index], Parent: f.Parent, Group: f.Group, Form: f.Form, Tokens: f.Tokens,
-			SizeBytes: len(data), Copy: fill(data), Done: func() {},
-		})
-	}
-	if len(in.Stored.Tail) == 0 {
-		tails = nil
+	tails, err := s.Adopt(context.Background(), in)
+	if err != nil {
+		return err
 	}
 	return s.Publish(context.Background(), in.Stored, tails)
 }

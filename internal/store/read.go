@@ -1,6 +1,8 @@
 package store
 
 import (
+	"iter"
+
 	"mneme/internal/kv"
 	"mneme/internal/store/format"
 	"mneme/internal/token"
@@ -10,6 +12,28 @@ import (
 // counts as using it.
 func (s *Store) Has(key kv.Key, group int) bool {
 	return s.frames.Use(format.BlockID{Key: key, Group: group})
+}
+
+// Stored is Has, but asking is not using it.
+func (s *Store) Stored(key kv.Key, group int) bool {
+	return s.frames.Has(format.BlockID{Key: key, Group: group})
+}
+
+// Hold names blocks of so many groups for a turn that is under way, as an agent
+// does: until Release they are neither dropped for the budget nor erased with others.
+func (s *Store) Hold(groups int, keys ...kv.Key) { s.frames.Name(blocksOf(groups, keys)) }
+
+// Release takes that back.
+func (s *Store) Release(groups int, keys ...kv.Key) { s.frames.Unname(blocksOf(groups, keys)) }
+
+func blocksOf(groups int, keys []kv.Key) iter.Seq[format.BlockID] {
+	return func(yield func(format.BlockID) bool) {
+		for i := range groups * len(keys) {
+			if !yield(format.BlockID{Key: keys[i/groups], Group: i % groups}) {
+				return
+			}
+		}
+	}
 }
 
 // Read fills dst with the payload of a block, after which it is known to be the

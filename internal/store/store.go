@@ -31,7 +31,7 @@ type Options struct {
 	Clock        func() time.Time // time.Now when nil
 	SegmentBytes int64            // a segment is closed at this size; 256 MiB when 0
 	QueueBytes   int64            // Room says no above this; 256 MiB when 0
-	BudgetBytes  int64            // of segments: above it, blocks that no agent names are dropped; 0 is no bound
+	BudgetBytes  int64            // of segments, of all KV fingerprints: above it, blocks that no agent names are dropped; 0 is no bound
 	MinFreeBytes int64            // what would leave less free on the disk is not written; 0 is no bound
 	Log          *slog.Logger     // silent when nil
 }
@@ -93,7 +93,7 @@ type Stats struct {
 	SegmentBytes int64 // state: on disk, whole frames and heads
 	LiveBytes    int64 // state: of these, frames that can be found
 	NamedBytes   int64 // state: of these, frames that an agent names
-	OverBudget   int64 // state: SegmentBytes above Options.BudgetBytes, 0 if below
+	OverBudget   int64 // state: by how much these and those of other KV fingerprints are above Options.BudgetBytes
 	QueuedBlocks int   // state
 	QueuedBytes  int64 // state
 

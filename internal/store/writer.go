@@ -41,6 +41,9 @@ func (w *writer) loop() {
 func (w *writer) begin() {
 	w.s.roster.NameAll()
 	w.s.frames.DropUnnamedTails()
+	if err := w.out.CountForeign(); err != nil {
+		w.s.o.Log.Warn("store: count segments of other KV fingerprints", "err", err)
+	}
 	if gone := w.s.roster.AllGone(); len(gone) > 0 {
 		if err := w.eraseGone(gone...); err != nil {
 			w.s.o.Log.Warn("store: erase deleted agents", "folders", len(gone), "err", err)

@@ -1,6 +1,7 @@
 package format
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -145,14 +146,21 @@ func (w *Wanted) compareIDs(ids []byte, n int) error {
 	return nil
 }
 
-// ReadFull fills b from an offset; a file that ends before is an error.
+// ErrRead says that the disk did not give what lies there, which may be whole.
+var ErrRead = errors.New("the disk does not read")
+
+// ReadFull fills b from an offset, at a second attempt if need be; after that the
+// error is ErrRead and the disk's. A file that ends before is another error.
 func ReadFull(r io.ReaderAt, b []byte, off int64) error {
 	n, err := r.ReadAt(b, off)
-	if n == len(b) {
-		return nil
+	if n < len(b) && err != nil && err != io.EOF {
+		n, err = r.ReadAt(b, off)
 	}
-	if err == io.EOF || err == nil {
+	switch {
+	case n == len(b):
+		return nil
+	case err == io.EOF || err == nil:
 		return fmt.Errorf("%d of %d bytes at %d: %w", n, len(b), off, io.ErrUnexpectedEOF)
 	}
-	return err
+	return fmt.Errorf("%w: %w", ErrRead, err)
 }

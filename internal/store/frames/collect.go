@@ -15,8 +15,9 @@ const (
 )
 
 // collector is the writer's part that gives disk space back, a step at a time:
-//   - over budget, blocks that no agent names are forgotten, the longest unused
-//     first, until what is left fills three quarters of it;
+//   - over budget, segments of other KV fingerprints that no agent names go, then
+//     blocks that no agent names are forgotten, the longest unused first, until
+//     what is left fills three quarters of it;
 //   - a segment of which less than half is found (three quarters, over budget)
 //     has the rest copied to the open segment, synced, and is removed.
 type collector struct {
@@ -51,7 +52,7 @@ func (w *Writer) Want() {
 	for _, seg := range w.s.segments {
 		seg.stuck = false
 	}
-	w.more, w.all, w.trimmed = true, true, 0
+	w.more, w.all, w.trimmed, w.s.foreign.seen = true, true, 0, 0
 }
 
 // Step does a bounded piece of collecting. After it, More tells whether there is
@@ -61,6 +62,9 @@ func (w *Writer) Step() error {
 		return nil
 	}
 	if w.moving == nil {
+		if err := w.dropForeign(); err != nil {
+			w.s.o.Log.Warn("store: make room among other KV fingerprints", "err", err)
+		}
 		w.trim()
 		seg := w.pick()
 		if seg == nil {
@@ -107,7 +111,7 @@ func (s *Shelf) usedLocked() (usedBytes, liveBytes int64) {
 
 func (s *Shelf) overLocked() bool {
 	used, _ := s.usedLocked()
-	return s.o.BudgetBytes > 0 && used > s.o.BudgetBytes
+	return s.o.BudgetBytes > 0 && used+s.foreign.bytes > s.o.BudgetBytes
 }
 
 // trim forgets blocks that nobody names when the budget is passed.
@@ -117,7 +121,7 @@ func (w *Writer) trim() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	used, live := s.usedLocked()
-	target := s.o.BudgetBytes / 4 * 3
+	target := s.o.BudgetBytes/4*3 - s.foreign.bytes
 	if !s.overLocked() || live <= target || used < w.trimmed {
 		return
 	}
@@ -133,7 +137,8 @@ func (w *Writer) trim() {
 }
 
 // unnamedLocked lists blocks that nobody names and nobody is about to, the
-// longest unused first.
+// longest unused first; of these the latest: the end of a sequence goes before its
+// beginning.
 func (s *Shelf) unnamedLocked(now uint32) []format.BlockID {
 	var ids []format.BlockID
 	for id, p := range s.index {
@@ -142,7 +147,8 @@ func (s *Shelf) unnamedLocked(now uint32) []format.BlockID {
 		}
 	}
 	slices.SortFunc(ids, func(a, b format.BlockID) int {
-		return cmp.Or(cmp.Compare(s.index[a].used, s.index[b].used), cmp.Compare(s.index[a].seg.number, s.index[b].seg.number), cmp.Compare(s.index[a].at, s.index[b].at))
+		p, q := s.index[a], s.index[b]
+		return cmp.Or(cmp.Compare(p.used, q.used), cmp.Compare(q.seg.number, p.seg.number), cmp.Compare(q.at, p.at))
 	})
 	return ids
 }

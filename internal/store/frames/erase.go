@@ -1,8 +1,6 @@
 package frames
 
 import (
-	"fmt"
-	"path/filepath"
 	"slices"
 
 	"mneme/internal/kv"
@@ -44,7 +42,7 @@ func (w *Writer) Erase(unknown bool, deleted ...*format.Card) error {
 	if err := w.eraseDead(); err != nil {
 		return err
 	}
-	return w.s.eraseForeign()
+	return w.eraseForeign()
 }
 
 // eraseDead overwrites everything in the segments that the index does not find.
@@ -115,51 +113,4 @@ func (s *Shelf) removeSegment(seg *segment) error {
 		return file.Close()
 	}
 	return nil
-}
-
-// eraseForeign overwrites what no agent names in the segments of other KV
-// fingerprints: they are nobody's cache while this one runs.
-func (s *Shelf) eraseForeign() error {
-	infos, err := s.o.Folder.FS.ReadDir(filepath.Dir(s.o.Folder.Dir))
-	if err != nil {
-		return err
-	}
-	for _, info := range infos {
-		if !info.Dir || info.Name == s.o.Folder.Fingerprint {
-			continue
-		}
-		folder := segments.Folder{FS: s.o.Folder.FS, Dir: filepath.Join(filepath.Dir(s.o.Folder.Dir), info.Name), Fingerprint: info.Name}
-		if err := s.eraseFolder(folder); err != nil {
-			return fmt.Errorf("segments of KV fingerprint %s: %w", info.Name, err)
-		}
-	}
-	return nil
-}
-
-func (s *Shelf) eraseFolder(folder segments.Folder) error {
-	listed, err := folder.List()
-	if err != nil {
-		return err
-	}
-	for _, seg := range listed.Segments {
-		found, err := folder.Load(seg)
-		if err != nil {
-			return err
-		}
-		if _, err := folder.Erase(seg.Number, found.End, s.onlyNamed(found.Entries)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *Shelf) onlyNamed(entries []format.Entry) (named []format.Entry) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, e := range entries {
-		if s.named[e.ID] > 0 {
-			named = append(named, e)
-		}
-	}
-	return named
 }

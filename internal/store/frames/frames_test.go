@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -132,6 +134,55 @@ func TestDamagedIsBounded(t *testing.T) {
 	}
 	if d := s.Damaged(); len(d) != maxDamages || d[0].Group != 5 {
 		t.Errorf("%d damages from %d on", len(d), d[0].Group)
+	}
+	w.Close()
+	must(t, s.Close())
+}
+
+// A disk that fails for a moment costs nothing: the read is tried again, and what
+// was not read, not shown to be damaged, stays. What can never be read is damaged.
+func TestReadErrorsAreNoDamage(t *testing.T) {
+	failing := 0
+	inner := vfs.NewCrashable()
+	must(t, vfs.MkdirDurable(inner, "/data/kv/a1"))
+	fsys := vfs.NewFailing(inner, func(op vfs.Op) error {
+		if op.Kind == vfs.OpRead && failing > 0 {
+			failing--
+			return syscall.EIO
+		}
+		return nil
+	})
+	s, err := Open(Options{
+		Folder: segments.Folder{FS: fsys, Dir: "/data/kv/a1", Fingerprint: "a1"}, SegmentBytes: 1 << 10,
+		Clock: func() time.Time { return time.Unix(1000, 0) }, Log: slog.New(slog.DiscardHandler),
+	})
+	must(t, err)
+	w := NewWriter(s)
+	write(t, w, frame(format.Block, 'a'))
+	want := format.Wanted{Kind: format.Block, Key: kv.Key{'a'}, Tokens: []token.ID{'a'}}
+	id := format.BlockID{Key: want.Key}
+	raw := func() error { _, err := s.Raw(id); return err }
+	read := func() error { return s.Read(want, make([]byte, 10)) }
+	for i, c := range []struct {
+		read     func() error
+		failures int
+		want     string
+	}{
+		{read, 1, "<nil> true 0"},
+		{raw, 1, "<nil> true 0"},
+		{read, 2, "input/output error true 0"},
+		{raw, 2, "input/output error true 0"},
+		{read, 0, "<nil> true 0"},
+		{read, 2, "input/output error false 1"}, // the third time
+	} {
+		failing = c.failures
+		err := c.read()
+		if err != nil && strings.HasSuffix(err.Error(), syscall.EIO.Error()) {
+			err = syscall.EIO
+		}
+		if got := fmt.Sprint(err, " ", s.Has(id), " ", s.Stats().Quarantined); got != c.want {
+			t.Errorf("%d: %d failures: %s, want %s", i, c.failures, got, c.want)
+		}
 	}
 	w.Close()
 	must(t, s.Close())

@@ -2,12 +2,13 @@ package frames
 
 import (
 	"iter"
+	"sync/atomic"
 
 	"mneme/internal/kv"
 	"mneme/internal/store/format"
 )
 
-// stored is a frame as the index finds it; only its uses change.
+// stored is a frame as the index finds it; only its uses, and failures, change.
 type stored struct {
 	location
 	kind   format.Kind
@@ -15,6 +16,7 @@ type stored struct {
 	key    format.KeyID // that it is encrypted by
 	used   uint32       // seconds since 1970, to coarseSeconds
 	noted  uint32       // the use that is worth writing down, to savedSeconds
+	unread atomic.Int32 // how often the disk did not read it
 }
 
 const (

@@ -11,7 +11,7 @@ import (
 
 // Read fills dst with the payload of a frame, after which it is known to be the
 // one wanted. ErrMissing when it is not stored; a *format.DamagedError when it is
-// not what was written, and then it is forgotten.
+// not what was written, or could not be read so often, and then it is forgotten.
 func (s *Shelf) Read(want format.Wanted, dst []byte) error {
 	id := format.BlockID{Key: want.Key, Group: want.Group}
 	p, ok := s.use(id)
@@ -42,7 +42,7 @@ func (s *Shelf) Raw(id format.BlockID) ([]byte, error) {
 // readStored reads a frame where it was found, or where it has been moved since.
 func (s *Shelf) readStored(id format.BlockID, p *stored, want format.Wanted, dst []byte) error {
 	for {
-		err := s.readFrame(p.location, want, dst)
+		err := s.readFrame(p, want, dst)
 		if err == nil {
 			return nil
 		}
@@ -58,15 +58,15 @@ func (s *Shelf) readStored(id format.BlockID, p *stored, want format.Wanted, dst
 	}
 }
 
-func (s *Shelf) readFrame(at location, want format.Wanted, dst []byte) error {
-	file, err := s.file(at.seg)
+func (s *Shelf) readFrame(p *stored, want format.Wanted, dst []byte) error {
+	file, err := s.file(p.seg)
 	if err != nil {
 		return err
 	}
 	reader := s.readers.Get().(*format.Reader)
 	defer s.readers.Put(reader)
-	if err := reader.Read(file, at.at, at.Shape, want, dst); err != nil {
-		return &format.DamagedError{Where: at.String(), Reason: err.Error()}
+	if err := s.asDamage(p, reader.Read(file, p.at, p.Shape, want, dst)); err != nil {
+		return err
 	}
 	s.count(func(st *Stats) { st.ReadFrames++; st.ReadBytes += int64(len(dst)) })
 	return nil
@@ -80,32 +80,43 @@ func (s *Shelf) rawFrame(id format.BlockID, p *stored) ([]byte, error) {
 		return nil, err
 	}
 	frame := make([]byte, p.FrameBytes())
-	if n, err := file.ReadAt(frame, p.at); n < len(frame) {
-		err = &format.DamagedError{Where: p.String(), Reason: fmt.Sprintf("%d bytes of it: %v", n, err)}
-		s.quarantine(id, p, err)
-		return nil, err
+	var e format.Entry
+	if err = format.ReadFull(file, frame, p.at); err == nil {
+		e, err = format.CheckFrame(frame)
 	}
-	e, err := format.CheckFrame(frame)
 	if err == nil && e.ID != id {
 		err = fmt.Errorf("it is block %s of group %d", e.ID.Key, e.ID.Group)
 	}
-	return frame, s.asDamage(id, p, err)
+	return frame, s.quarantined(id, p, err)
 }
 
 // plain decrypts a whole frame; one that cannot be is damaged, and forgotten.
 func (s *Shelf) plain(id format.BlockID, p *stored, frame []byte) ([]byte, error) {
 	frame, err := format.Decrypt(frame, s.keys())
-	return frame, s.asDamage(id, p, err)
+	return frame, s.quarantined(id, p, err)
 }
 
-// asDamage makes why a frame is not what was written, if it is not, its damage.
-func (s *Shelf) asDamage(id format.BlockID, p *stored, why error) error {
-	if why == nil {
-		return nil
-	}
-	err := &format.DamagedError{Where: p.String(), Reason: why.Error()}
+// quarantined is asDamage, after which what is damaged is forgotten.
+func (s *Shelf) quarantined(id format.BlockID, p *stored, why error) error {
+	err := s.asDamage(p, why)
 	s.quarantine(id, p, err)
 	return err
+}
+
+// maxUnread is how often a frame may not be read before that is its damage: a disk
+// may fail for a moment, or for ever in one place.
+const maxUnread = 3
+
+// asDamage makes why a frame is not what was written, if it is not, its damage. That
+// the disk does not read it is none at first.
+func (s *Shelf) asDamage(p *stored, why error) error {
+	switch {
+	case why == nil:
+		return nil
+	case errors.Is(why, format.ErrRead) && p.unread.Add(1) < maxUnread:
+		return fmt.Errorf("%v: %w", p, why)
+	}
+	return &format.DamagedError{Where: p.String(), Reason: why.Error()}
 }
 
 // Check reads every frame that is found and reports what is damaged; that is

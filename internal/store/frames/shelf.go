@@ -25,7 +25,7 @@ type Options struct {
 	Folder       segments.Folder // of the KV fingerprint
 	Ring         *keyring.Ring   // what is written is encrypted; nil: plain
 	SegmentBytes int64           // a segment is closed at this size
-	BudgetBytes  int64           // of segments: above it, blocks without a name are dropped; 0 is no bound
+	BudgetBytes  int64           // of segments, also of other fingerprints: above it, blocks without a name are dropped; 0 is no bound
 	MinFreeBytes int64           // what would leave less free on the disk is not written; 0 is no bound
 	Clock        func() time.Time
 	Log          *slog.Logger
@@ -46,6 +46,7 @@ type Shelf struct {
 	named      map[format.BlockID]int // by how many agents
 	namedBytes int64                  // of frames in index
 	segments   map[uint32]*segment
+	foreign    foreign
 	damages    []Damage
 	stats      Stats
 }
@@ -57,7 +58,7 @@ type Stats struct {
 	SegmentBytes int64 // state: on disk, whole frames and heads
 	LiveBytes    int64 // state: of these, frames that can be found
 	NamedBytes   int64 // state: of these, frames that an agent names
-	OverBudget   int64 // state: SegmentBytes above Options.BudgetBytes, 0 if below
+	OverBudget   int64 // state: by how much these and those of other KV fingerprints are above Options.BudgetBytes
 
 	WrittenFrames, WrittenBytes int64
 	ReadFrames, ReadBytes       int64
@@ -122,7 +123,7 @@ func (s *Shelf) Stats() Stats {
 	out.Segments, out.NamedBytes = len(s.segments), s.namedBytes
 	out.SegmentBytes, out.LiveBytes = s.usedLocked()
 	if s.overLocked() {
-		out.OverBudget = out.SegmentBytes - s.o.BudgetBytes
+		out.OverBudget = out.SegmentBytes + s.foreign.bytes - s.o.BudgetBytes
 	}
 	return out
 }

@@ -1,4 +1,6 @@
-package kv
+// Package key names sealed blocks by everything that their bytes follow from. It
+// hashes; where blocks are is kv's to know.
+package key
 
 import (
 	"crypto/sha256"
