@@ -4,56 +4,50 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"mneme/internal/engine/pace"
 	"mneme/internal/engine/reuse"
+	"mneme/internal/engine/stream"
 	"mneme/internal/kv"
 	"mneme/internal/lineage"
 )
 
-// The admitter turns queued sequences into running ones, in order: it finds
-// what is in memory, reserves everything else at once, and lets a goroutine of
-// its own read from disk. It holds nothing while it waits for room.
+// The admitter turns queued sequences into running ones, in the order that
+// schedule says: it finds what is in memory, reserves everything else at once, and
+// lets a goroutine of its own read from disk. It holds nothing while it waits for
+// room, and decides anew when there may be some.
 
 // admit is the admitter's goroutine.
 func (e *Engine) admit() {
-	defer e.wg.Done()
-	for {
-		s, ok := e.queue.Pop(e.stop)
-		if !ok {
-			return
+	for e.queue.Await(e.stop) {
+		freed := e.freed.Wait()
+		s := e.next()
+		switch {
+		case s == nil:
+		case e.takePlace(s):
+			e.wg.Go(func() { e.bring(s) })
+		default:
+			e.putBack(s)
+			select {
+			case <-freed:
+			case <-e.stop.Done():
+			case <-time.After(retryAdmission):
+			}
 		}
-		e.admitOne(s)
 	}
 }
 
-func (e *Engine) admitOne(s *sequence) {
-	for {
-		freed := e.freed.Wait()
-		if err := e.ended(s); err != nil {
-			e.fail(s, err)
-			return
-		}
-		if e.takePlace(s) {
-			break
-		}
-		select {
-		case <-freed:
-		case <-s.ctx.Done():
-		case <-e.stop.Done():
-		case <-time.After(retryAdmission):
-		}
+// bring reads an admitted sequence's blocks and hands it to the loop.
+func (e *Engine) bring(s *sequence) {
+	s.watch.End(stream.Queue, time.Now())
+	e.restore(s)
+	if e.hold(s); !e.hand(s) {
+		e.leaveBatch(s)
+		s.kv.Drop()
+		e.fail(s, e.ended(s))
 	}
-	e.wg.Add(1)
-	go func() {
-		defer e.wg.Done()
-		if e.restore(s); !e.hand(s) {
-			e.leaveBatch(s)
-			s.kv.Drop()
-			e.fail(s, e.ended(s))
-		}
-	}()
 }
 
 // retryAdmission is how often room is looked for without a reason to.
@@ -78,12 +72,17 @@ func (e *Engine) takePlace(s *sequence) bool {
 		}
 	}
 	e.admitted.Add(1)
+	e.perKey.Add(s.req.Namespace, e.cfg.MaxBatch)
+	if !s.admitted {
+		e.tally.Waits.Add(time.Since(s.queued).Seconds())
+	}
 	return true
 }
 
 // leaveBatch frees a sequence's place for the next.
-func (e *Engine) leaveBatch(*sequence) {
+func (e *Engine) leaveBatch(s *sequence) {
 	e.admitted.Add(-1)
+	e.perKey.Done(s.req.Namespace)
 	e.freed.Fire()
 }
 
@@ -115,14 +114,12 @@ func (e *Engine) place(s *sequence) bool {
 	s.found(0)
 	for e.adoptNext(s) {
 	}
-	r, ok := e.allocate(s, s.kv.Missing(s.target(), e.cfg.StepTokens))
-	if !ok {
+	if !e.stock(s, s.target()) {
 		s.ledger = unmarked
 		s.kv.Drop()
 		s.releaseOwn()
 		return false
 	}
-	s.kv.Stock(r)
 	return true
 }
 
@@ -148,15 +145,19 @@ func (e *Engine) restore(s *sequence) {
 		if e.adoptNext(s) { // another may have put it there since
 			continue
 		}
-		if !e.restoreRun(s) {
+		n, on := e.restoreRun(s)
+		if n > 0 {
+			start = StartRestored
+		}
+		if !on {
 			break
 		}
-		start = StartRestored
 	}
 	if e.resumeOpen(s) == StartRestored {
 		start = StartRestored
 	}
 	s.releaseOwn()
+	s.watch.End(stream.Restore, time.Now())
 	if start == StartUncached && s.kv.Len() > 0 {
 		start = StartHot
 	}
@@ -166,8 +167,8 @@ func (e *Engine) restore(s *sequence) {
 }
 
 // restoreRun reads the blocks that follow, as far as they are on disk and not
-// in memory; true if all of at least one were read.
-func (e *Engine) restoreRun(s *sequence) bool {
+// in memory: n of them, and whether it may go on behind them.
+func (e *Engine) restoreRun(s *sequence) (n int, on bool) {
 	from := len(s.kv.Keys())
 	to := from
 	for to < s.matchBlocks() && e.onDisk(s.keys[to]) && !e.pool.Contains(s.keys[to]) {
@@ -175,17 +176,20 @@ func (e *Engine) restoreRun(s *sequence) bool {
 	}
 	switch {
 	case !s.kv.Aligned():
-		return false
+		return 0, false
 	case from == to:
 		if from < s.matchBlocks() && s.before.Owns(from, s.keys[from]) {
 			s.ledger.Note(reuse.Evicted)
 		}
-		return false
-	case !e.worthReading(to - from):
+		return 0, false
+	case !s.warming && !e.worthReading(from, to):
 		s.ledger.Note(reuse.Recomputed)
-		return false
+		return 0, false
+	case !e.stock(s, s.target()): // each run takes blocks for its windows
+		return 0, false
 	}
-	began := time.Now()
+	var readBytes atomic.Int64
+	read := e.reading.Begin()
 	tokens := s.tokens[from*kv.BlockTokens : to*kv.BlockTokens]
 	n, err := s.kv.RestoreSealed(s.keys[from:to], tokens, func(i, group int, id kv.BlockID) error {
 		buf := e.frames.Get().(*[]byte)
@@ -198,38 +202,36 @@ func (e *Engine) restoreRun(s *sequence) bool {
 			return err
 		}
 		e.pool.CopyIn(id, *buf)
+		readBytes.Add(int64(len(*buf)))
 		return nil
 	})
-	e.reading.Add(int64(n)*e.blockBytes(), time.Since(began), e.now())
+	read(readBytes.Load(), e.now())
 	e.counters.restored.Add(int64(n))
-	s.ledger.Add(reuse.Restored, n*kv.BlockTokens)
+	s.note(reuse.Restored, n*kv.BlockTokens)
 	if err != nil && s.ctx.Err() == nil {
 		s.ledger.Note(reuse.Quarantined)
 		e.log.Warn("blocks cannot be restored, they are computed again", "err", err)
 	}
-	return err == nil
+	return n, err == nil
 }
 
 // ratesLast is how long a measured rate is believed.
 const ratesLast = time.Minute
 
-// worthReading says whether n blocks are read sooner than computed, as far as
-// that is measured.
-func (e *Engine) worthReading(n int) bool {
-	now := e.now()
+// worthReading says whether blocks from one to another are read sooner than
+// computed, as far as that is measured.
+func (e *Engine) worthReading(from, to int) bool {
+	n, now := to-from, e.now()
 	if e.cfg.Restore == RestoreAlways ||
-		pace.Cheaper(int64(n)*e.blockBytes(), e.reading.PerSecond(now), int64(n)*kv.BlockTokens, e.filling.PerSecond(now)) {
+		pace.Cheaper(e.pool.Spec().RunBytes(from, to), e.reading.PerSecond(now), int64(n)*kv.BlockTokens, e.steps.Prompts(now)) {
 		return true
 	}
 	e.counters.recomputed.Add(int64(n))
 	return false
 }
 
-// blockBytes is the size of a block of all groups.
-func (e *Engine) blockBytes() int64 {
-	return int64(e.pool.Spec().BytesPerToken()) * kv.BlockTokens
-}
-
+// onDisk wants a block of all groups, also where a window has passed it: what a turn
+// names is stored whole, and what is missing is so again when it is computed.
 func (e *Engine) onDisk(key kv.Key) bool {
 	for g := range e.pool.Spec().Groups {
 		if !e.store.Has(key, g) {
@@ -258,7 +260,7 @@ func (e *Engine) resumeOpen(s *sequence) Start {
 	}
 	if s.own != nil && s.own.Len() == m.KVTokens {
 		s.kv.ResumeOpen(s.own, n)
-		s.ledger.Add(reuse.Hot, n-full)
+		s.note(reuse.Hot, n-full)
 		return StartHot
 	}
 	if m.KVFingerprint != e.kvFingerprint || len(m.Tail) == 0 {
@@ -277,6 +279,6 @@ func (e *Engine) resumeOpen(s *sequence) Start {
 		e.log.Warn("open block cannot be restored, it is computed again", "agent", m.ID, "err", err)
 		return StartUncached
 	}
-	s.ledger.Add(reuse.Restored, n-full)
+	s.note(reuse.Restored, n-full)
 	return StartRestored
 }

@@ -1,62 +1,15 @@
 package engine
 
-import (
-	"context"
-	"time"
+import "mneme/internal/engine/roster"
 
-	"mneme/internal/engine/roster"
-)
-
-// What is asked of agents and done to them without a turn is roster's; here it is
-// part of the engine's face.
+// What is asked of agents and done to them without a turn is roster's, and part of
+// the engine's face.
 
 // agentKey names an agent within its namespace.
 type agentKey = roster.Key
 
 func keyOf(namespace Namespace, id AgentID) agentKey {
 	return agentKey{Namespace: namespace, ID: id}
-}
-
-// Agents lists a namespace's agents by name.
-func (e *Engine) Agents(namespace Namespace) []AgentInfo { return e.roster.List(namespace) }
-
-// Agent describes one agent: as it is in memory, else as the store has it.
-func (e *Engine) Agent(namespace Namespace, id AgentID) (AgentInfo, error) {
-	return e.roster.Info(keyOf(namespace, id))
-}
-
-// Turns lists an agent's published turns.
-func (e *Engine) Turns(namespace Namespace, id AgentID) ([]TurnInfo, error) {
-	m, err := e.roster.Last(keyOf(namespace, id))
-	if err != nil {
-		return nil, err
-	}
-	out := make([]TurnInfo, 0, len(m.Turns))
-	for _, t := range m.Turns {
-		out = append(out, TurnInfo{Turn: t.Turn, Tokens: t.Tokens, Prompt: t.Prompt, Cached: t.Cached, Completion: t.Completion, Finish: FinishReason(t.Finish), Created: t.Created})
-	}
-	return out, nil
-}
-
-// DeleteAgent forgets an agent, durably; nothing of it stays findable.
-func (e *Engine) DeleteAgent(namespace Namespace, id AgentID) error {
-	err := e.roster.Delete(keyOf(namespace, id))
-	if err == nil {
-		e.reuses.Forget(keyOf(namespace, id))
-	}
-	return err
-}
-
-// Evict drops an agent's blocks from memory; its next turn is a restored start.
-// ErrNotStored when they are nowhere else.
-func (e *Engine) Evict(_ context.Context, namespace Namespace, id AgentID) error {
-	return e.roster.Drop(keyOf(namespace, id))
-}
-
-// Await says that an agent waits for a tool's result: until then, or until its
-// next turn is there, it is not idle.
-func (e *Engine) Await(namespace Namespace, id AgentID, until time.Time) {
-	e.roster.Await(keyOf(namespace, id), until)
 }
 
 // Pin keeps an agent's blocks in memory as long as any other's can go; it does
@@ -92,18 +45,4 @@ func (e *Engine) makeRoom(room *agentKey, own int64) bool {
 		of = *room
 	}
 	return e.roster.Evict(of, mode)
-}
-
-// expiry looks for agents that were unused for too long until the engine stops.
-func (e *Engine) expiry() {
-	look := time.NewTicker(min(max(e.cfg.AgentTTL/8, time.Second), time.Minute))
-	defer look.Stop()
-	for {
-		select {
-		case <-look.C:
-			e.roster.Expire(e.cfg.AgentTTL, e.draining.Load)
-		case <-e.stop.Done():
-			return
-		}
-	}
 }

@@ -5,20 +5,6 @@ import (
 	"mneme/internal/lineage"
 )
 
-// What conversations are told apart by, and what was said in them, is roster's.
-
-// Member chooses the agent of a family (a client's session, say) that a prompt is
-// of, by what each has seen; a new one has a parent where the family has members.
-// It should be followed by the turn.
-func (e *Engine) Member(namespace Namespace, family AgentID, text string) (id, parent AgentID) {
-	return e.roster.Member(namespace, family, text)
-}
-
-// Said lists what the model has said in an agent's turns, as it said it.
-func (e *Engine) Said(namespace Namespace, id AgentID) []string {
-	return e.roster.Said(keyOf(namespace, id))
-}
-
 // Count is how many tokens a text has as the prompt of an agent's next turn, or
 // of a turn without an agent ("").
 func (e *Engine) Count(namespace Namespace, id AgentID, text string) (int, error) {

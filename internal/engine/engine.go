@@ -6,16 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"mneme/internal/chat"
+	"mneme/internal/engine/forecast"
 	"mneme/internal/engine/pace"
 	"mneme/internal/engine/reuse"
 	"mneme/internal/engine/roster"
 	"mneme/internal/engine/stream"
+	"mneme/internal/engine/tally"
+	"mneme/internal/engine/watch"
 	"mneme/internal/kv"
 	"mneme/internal/lineage"
 	"mneme/internal/model"
@@ -27,47 +28,6 @@ import (
 	"mneme/internal/waiting"
 )
 
-// Config is what an engine is made of and bounded by.
-type Config struct {
-	Name       string // of the served model
-	Model      *model.Model
-	Tokenizer  *token.Tokenizer
-	Template   *chat.Template // nil for a base model
-	Pool       *kv.Pool
-	Store      *store.Store
-	Context    int         // positions of a sequence; the model's own if 0
-	MaxBatch   int         // sequences in a step; 16 if 0
-	StepTokens int         // tokens in a step; 512 if 0
-	Threads    int         // workers; one per CPU if 0
-	MaxQueue   int         // turns that run or wait; 1024 if 0
-	Restore    RestoreMode // RestoreAuto if ""
-	// AgentTTL is how long an agent may be unused before it is deleted; 0 is for ever.
-	AgentTTL time.Duration
-	Log      *slog.Logger
-	Clock    func() time.Time
-	// Observe, if set, is called before each step with its sequences and tokens.
-	Observe func(Step)
-	// Fault, if set, is asked at every point where a turn can fail; its error is
-	// the failure. For the tests that make each of them happen.
-	Fault func(FaultPoint) error
-	// SealedOwn breaks rule 1 on purpose (model.Limits); for the test that shows
-	// that the tests of one answer can fail.
-	SealedOwn bool
-}
-
-// FaultPoint is a place where a turn can fail.
-type FaultPoint string
-
-// The fault points of a turn, in its order.
-const (
-	FaultEncode   FaultPoint = "encode"   // the prompt's text to ids
-	FaultAllocate FaultPoint = "allocate" // blocks for it, also ahead of a step
-	FaultRestore  FaultPoint = "restore"  // a block from disk
-	FaultForward  FaultPoint = "forward"
-	FaultSample   FaultPoint = "sample"
-	FaultSave     FaultPoint = "save" // the turn's publication
-)
-
 func (e *Engine) fault(at FaultPoint) error {
 	if e.cfg.Fault == nil {
 		return nil
@@ -75,43 +35,29 @@ func (e *Engine) fault(at FaultPoint) error {
 	return e.cfg.Fault(at)
 }
 
-// allocate reserves blocks for a sequence.
-func (e *Engine) allocate(s *sequence, need kv.Need) (*kv.Reservation, bool) {
+// stock reserves the blocks that a sequence lacks to grow to n tokens, or none.
+func (e *Engine) stock(s *sequence, n int) bool {
+	need := s.kv.Missing(n, e.cfg.StepTokens)
+	if need.Empty() {
+		return true
+	}
 	if e.fault(FaultAllocate) != nil {
-		return nil, false
+		return false
 	}
 	need.Owner = string(s.req.Agent)
-	return e.pool.Allocate(need)
-}
-
-// Step describes a batch.
-type Step struct{ Sequences, Tokens, LargestChunk int }
-
-func (c *Config) defaults() {
-	if c.Context == 0 {
-		c.Context = c.Model.Context
+	r, ok := e.pool.Allocate(need)
+	if ok {
+		s.kv.Stock(r)
 	}
-	for _, v := range []struct {
-		at  *int
-		def int
-	}{{&c.MaxBatch, 16}, {&c.StepTokens, 512}, {&c.Threads, runtime.NumCPU()}, {&c.MaxQueue, 1024}} {
-		if *v.at == 0 {
-			*v.at = v.def
-		}
-	}
-	c.Restore = cmp.Or(c.Restore, RestoreAuto)
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	if c.Clock == nil {
-		c.Clock = time.Now
-	}
+	return ok
 }
 
 // Engine runs turns. Its goroutines: the loop, which alone touches the model,
 // the batch and open blocks; the admitter; and one per turn that reads from or
 // writes to disk. Close waits for all of them.
 type Engine struct {
+	roster.Face // agents, as they are asked about
+
 	cfg           Config
 	model         *model.Model
 	tok           *token.Tokenizer
@@ -138,12 +84,22 @@ type Engine struct {
 	counters counters
 	reuses   reuse.Log[agentKey]
 	reading  *pace.Meter // bytes of blocks from disk
-	filling  *pace.Meter // tokens of prompts, computed
+	steps    *pace.Steps
+	tally    tally.Steps
+	watch    *watch.Watch
+	arrivals atomic.Int64
+	perAgent waiting.Counts[agentKey]  // turns that run or wait
+	perKey   waiting.Counts[Namespace] // sequences with a place in the batch
+	places   forecast.Places
+	board    forecast.Board
 
 	// The loop's own:
 	running    []*sequence
 	candidates []schedule.Candidate
+	shares     schedule.Shares
+	prompts    []int // tokens left to compute, of those that have some
 	chunks     []int // of running
+	most       int   // tokens of prompts that the step might have
 	spans      []model.Span
 	batch      []*sequence // of spans
 }
@@ -159,7 +115,7 @@ type counters struct {
 // New starts an engine. The model, pool and store stay the caller's, who closes
 // them after the engine.
 func New(cfg Config) (*Engine, error) {
-	cfg.defaults()
+	cfg.Defaults()
 	if cfg.Context > cfg.Model.Context {
 		return nil, fmt.Errorf("engine: context of %d tokens, the model was trained on %d", cfg.Context, cfg.Model.Context)
 	}
@@ -174,7 +130,7 @@ func New(cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, model: cfg.Model, tok: cfg.Tokenizer, pool: cfg.Pool, store: cfg.Store, runner: runner, team: team, log: cfg.Log,
 		kvFingerprint: cfg.Model.KVFingerprint(cfg.Pool.Spec().Format),
-		reading:       pace.NewMeter(ratesLast), filling: pace.NewMeter(ratesLast),
+		reading:       pace.NewMeter(ratesLast), steps: pace.NewSteps(ratesLast), tally: tally.NewSteps(), watch: watch.New(cfg.StepLimit, cfg.Log),
 		queue: waiting.NewQueue[*sequence](), ready: make(chan *sequence),
 		frames: sync.Pool{New: func() any { return new([]byte) }},
 	}
@@ -183,13 +139,14 @@ func New(cfg Config) (*Engine, error) {
 		Pool:   e.pool, Store: e.store, Clock: e.now, Log: e.log,
 		Served: roster.Served{Name: cfg.Name, Fingerprint: e.model.Fingerprint, KVFingerprint: e.kvFingerprint},
 	})
-	e.roster.Turns.Left = func(agentKey) { e.freed.Fire() }
+	e.Face = roster.FaceOf(e.roster)
+	e.roster.Turns.Left, e.roster.Forgot = func(agentKey) { e.freed.Fire() }, e.reuses.Forget
 	e.stop, e.halt = context.WithCancel(context.Background())
-	e.wg.Add(2)
-	go e.run()
-	go e.admit()
+	e.wg.Go(e.run)
+	e.wg.Go(e.admit)
+	e.wg.Go(func() { e.watch.Run(e.stop.Done()) })
 	if cfg.AgentTTL > 0 {
-		e.wg.Go(e.expiry)
+		e.wg.Go(func() { e.roster.KeepExpiring(e.stop, cfg.AgentTTL, e.draining.Load) })
 	}
 	return e, nil
 }
@@ -202,21 +159,19 @@ func (e *Engine) Submit(ctx context.Context, r Request) (*Stream, error) {
 	if err := e.check(&r); err != nil {
 		return nil, err
 	}
-	ahead := e.pending.Add(1)
-	var s *sequence
-	err := ErrQueueFull
-	switch {
-	case e.draining.Load(): // asked again: Drain counts what is pending
-		err = ErrDraining
-	case ahead <= int64(e.cfg.MaxQueue):
-		s, err = e.accept(ctx, r)
-	}
-	if err != nil {
-		e.pending.Add(-1)
-		e.freed.Fire()
+	if err := e.enter(&r); err != nil {
 		return nil, err
 	}
-	e.queue.Push(s, false)
+	s, err := e.accept(ctx, r)
+	if err == nil {
+		err = e.predict(s)
+	}
+	if err != nil {
+		e.exit(&r)
+		return nil, err
+	}
+	e.queue.Push(s)
+	e.freed.Fire()                    // it may go before others
 	context.AfterFunc(s.ctx, func() { // a turn that waits ends at once
 		if e.queue.Remove(s) {
 			e.fail(s, context.Cause(s.ctx))
@@ -229,13 +184,20 @@ func (e *Engine) Submit(ctx context.Context, r Request) (*Stream, error) {
 	return s.stream, nil
 }
 
+// check says why a request cannot be taken, and fills in what it leaves out.
 func (e *Engine) check(r *Request) error {
 	if e.draining.Load() {
 		return ErrDraining
 	}
-	if r.MaxTokens < 0 {
+	switch {
+	case r.MaxTokens < 0:
 		return &InputError{Field: "max_tokens", Problem: fmt.Sprintf("%d is negative", r.MaxTokens)}
+	case r.Priority < MinPriority || r.Priority > MaxPriority:
+		return &InputError{Field: "priority", Problem: fmt.Sprintf("%d is not from %d to %d", r.Priority, MinPriority, MaxPriority)}
+	case r.Weight < 0:
+		return &InputError{Field: "weight", Problem: fmt.Sprintf("%v is negative", r.Weight)}
 	}
+	r.Weight = cmp.Or(r.Weight, 1)
 	for i, id := range r.Tokens {
 		if id < 0 || int(id) >= e.model.Vocab {
 			return &InputError{Field: fmt.Sprintf("prompt[%d]", i), Problem: fmt.Sprintf("token %d is not in the vocabulary of %d", id, e.model.Vocab)}
@@ -251,34 +213,42 @@ func (e *Engine) check(r *Request) error {
 	return nil
 }
 
-// accept makes the sequence of a request; after an error nothing is held.
-func (e *Engine) accept(ctx context.Context, r Request) (*sequence, error) {
-	s := &sequence{req: r, began: time.Now(), leave: func() {}, scope: kv.Scope{Fingerprint: e.kvFingerprint, Namespace: string(r.Namespace)}}
+// accept makes the sequence of a request; after an error, or a panic of what
+// reads its prompt, nothing is held.
+func (e *Engine) accept(ctx context.Context, r Request) (s *sequence, err error) {
+	s = &sequence{req: r, began: time.Now(), leave: func() {}, scope: kv.Scope{Fingerprint: e.kvFingerprint, Namespace: string(r.Namespace)}}
+	s.watch.Start(s.began)
+	defer func() {
+		if err != nil {
+			s.leave()
+		}
+	}()
+	defer e.recovered(&err)
 	var own []lineage.Lineage
 	if r.Agent != "" {
 		key := keyOf(r.Namespace, r.Agent)
 		leave, err := e.roster.Turns.Enter(ctx, key)
 		if err != nil {
-			return nil, err
+			return s, err
 		}
+		s.agent, s.leave = &key, leave
 		state, err := e.roster.Load(key)
 		if err != nil {
-			leave()
-			return nil, err
+			return s, err
 		}
-		s.agent, s.leave, own = &key, leave, []lineage.Lineage{state.Lineage()}
+		own = []lineage.Lineage{state.Lineage()}
 		s.before = reuse.Before{Lineage: own[0], Keys: state.Manifest.Keys, KVTokens: state.Manifest.KVTokens}
 		if len(s.before.Keys) > 0 && state.Manifest.KVFingerprint != e.kvFingerprint {
 			s.ledger.Note(reuse.OtherFormat)
 		}
 	}
 	if err := e.prepare(s, own); err != nil {
-		s.leave()
-		return nil, err
+		return s, err
 	}
 	var cancel context.CancelFunc
 	s.ctx, cancel = context.WithCancel(ctx)
 	s.stream = stream.New(s.tokens[:s.prompt:s.prompt], cancel)
+	s.queued, s.arrival = time.Now(), e.arrivals.Add(1)
 	return s, nil
 }
 
@@ -339,65 +309,26 @@ func (e *Engine) bound(s *sequence) error {
 	return nil
 }
 
-func (e *Engine) observe() {
-	if e.cfg.Observe == nil {
-		return
-	}
+// describe says what the step computes.
+func (e *Engine) describe() Step {
 	st := Step{Sequences: len(e.spans)}
 	for i := range e.spans {
 		st.Tokens += len(e.spans[i].Tokens)
 		st.LargestChunk = max(st.LargestChunk, len(e.spans[i].Tokens))
 	}
-	e.cfg.Observe(st)
+	return st
 }
 
 // --- state and end ---
-
-// Info describes what is served.
-type Info struct {
-	Model           string
-	Fingerprint     string
-	Context         int
-	KVFormat        string
-	KVBytesPerToken int
-	Kernel          string
-	NumericsClass   string
-	Template        *chat.Template
-	Tokenizer       *token.Tokenizer
-}
 
 // Info describes what is served.
 func (e *Engine) Info() Info {
 	k := e.model.Kernels()
 	return Info{
 		Model: e.cfg.Name, Fingerprint: e.model.Fingerprint, Context: e.cfg.Context,
-		KVFormat: string(e.pool.Spec().Format), KVBytesPerToken: e.pool.Spec().BytesPerToken(),
+		KVFormat: string(e.pool.Spec().Format), KVBytesPerToken: e.pool.Spec().BytesPerToken(), KV: e.pool.Spec(),
 		Kernel: k.Name(), NumericsClass: k.Class(), Template: e.cfg.Template, Tokenizer: e.tok,
 	}
-}
-
-// Stats are the engine's counters since the start and its state now.
-type Stats struct {
-	Pool            kv.Stats
-	Store           store.Stats
-	Running         int
-	Waiting         int
-	TokensComputed  int64 // of prompts
-	TokensCached    int64 // of prompts
-	TokensGenerated int64
-	TurnsFinished   int64
-	TurnsFailed     int64
-	Preempted       int64
-	Surplus         int64 // ends of sequences that did not run: always 0, or a defect
-	StoreErrors     int64
-	Restored        int64 // blocks that were read from disk
-	Recomputed      int64 // blocks that were on disk and were computed: cheaper, as measured
-	ShareOverruled  int64 // agents below their share that had to give their blocks up
-	Expired         int64 // agents deleted because they were unused for Config.AgentTTL
-	OtherFormat     int64 // blocks that were on disk in another KV format and were computed again
-	Refused         Refused
-	RestoreRate     float64 // bytes per second, lately; 0 when not known
-	PrefillRate     float64 // tokens per second
 }
 
 // Stats takes the counters.
@@ -409,7 +340,8 @@ func (e *Engine) Stats() Stats {
 		TokensComputed: c.computed.Load(), TokensCached: c.cached.Load(), TokensGenerated: c.generated.Load(),
 		TurnsFinished: c.finished.Load(), TurnsFailed: c.failed.Load(), Preempted: c.preempted.Load(), Surplus: c.surplus.Load(), StoreErrors: c.storeErrors.Load(),
 		ShareOverruled: agents.Overruled, Expired: agents.Expired, OtherFormat: agents.OtherFormat, Refused: agents.Refused,
-		Restored: c.restored.Load(), Recomputed: c.recomputed.Load(), RestoreRate: e.reading.PerSecond(now), PrefillRate: e.filling.PerSecond(now),
+		Restored: c.restored.Load(), Recomputed: c.recomputed.Load(), RestoreRate: e.reading.PerSecond(now), PrefillRate: e.steps.Prompts(now),
+		Stuck: e.watch.Stuck(), Steps: e.tally.Figures(),
 	}
 }
 
@@ -418,7 +350,7 @@ func (e *Engine) Ready() error {
 	if e.draining.Load() {
 		return ErrDraining
 	}
-	return nil
+	return e.watch.Err()
 }
 
 // Drain accepts no more turns and waits until those accepted are over.

@@ -7,6 +7,7 @@ import (
 
 	"mneme/internal/engine/reuse"
 	"mneme/internal/engine/roster"
+	"mneme/internal/engine/stream"
 	"mneme/internal/kv"
 	"mneme/internal/lineage"
 	"mneme/internal/sample"
@@ -17,6 +18,7 @@ import (
 // use takes the logits of a step's last rows: they score the prompt's tokens,
 // and the last choose what comes next; true at the end.
 func (e *Engine) use(s *sequence, logits [][]float32) (done bool, err error) {
+	defer e.recovered(&err)
 	if s.scoring() {
 		s.score(logits)
 	}
@@ -34,10 +36,22 @@ func (e *Engine) use(s *sequence, logits [][]float32) (done bool, err error) {
 // begun notes that the prompt is done.
 func (e *Engine) begun(s *sequence) {
 	if s.first == 0 {
-		s.first = time.Since(s.began)
+		now := time.Now()
+		s.first = now.Sub(s.began)
+		s.watch.End(stream.Prefill, now)
 		e.counters.cached.Add(int64(s.cached))
-		s.stream.Begin(s.cached)
+		s.stream.Begin(s.cached, s.watch.Timings(now))
 	}
+}
+
+// spoke notes that the turn has a token, and how long after the one before.
+func (e *Engine) spoke(s *sequence) {
+	e.counters.generated.Add(1)
+	now := time.Now()
+	if !s.last.IsZero() {
+		e.tally.Gaps.Add(now.Sub(s.last).Seconds())
+	}
+	s.last = now
 }
 
 // score notes what the logits of the latest positions say of the tokens that
@@ -59,7 +73,6 @@ func (s *sequence) score(logits [][]float32) {
 
 // sample chooses the sequence's next token and delivers it; true at the end.
 func (e *Engine) sample(s *sequence, logits []float32) (done bool, err error) {
-	defer e.recovered(&err)
 	if err := e.fault(FaultSample); err != nil {
 		return true, err
 	}
@@ -68,7 +81,7 @@ func (e *Engine) sample(s *sequence, logits []float32) (done bool, err error) {
 		return true, err
 	}
 	e.begun(s)
-	e.counters.generated.Add(1)
+	e.spoke(s)
 	s.tokens = append(s.tokens, choice.ID)
 	end, last := e.tok.IsEnd(choice.ID) && !s.req.IgnoreEOS, len(s.tokens) >= s.limit
 	text, at, stopped := s.speech.Say(choice.ID, end, last)
@@ -86,7 +99,7 @@ func (e *Engine) sample(s *sequence, logits []float32) (done bool, err error) {
 // fail ends a sequence without a turn: its agent stays as it was.
 func (e *Engine) fail(s *sequence, err error) {
 	e.counters.failed.Add(1)
-	s.stream.End(Completed{Usage: s.usage()}, err)
+	s.stream.End(Completed{Usage: s.usage(), Timings: s.watch.Timings(time.Now())}, err)
 	e.over(s)
 }
 
@@ -94,15 +107,17 @@ func (e *Engine) fail(s *sequence, err error) {
 func (e *Engine) over(s *sequence) {
 	if s.agent != nil {
 		e.roster.Release(*s.agent)
+		e.store.Release(len(e.pool.Spec().Groups), s.held...)
 	}
 	s.leave()
-	e.pending.Add(-1)
-	e.freed.Fire()
+	e.places.Left(e.now(), e.queue.Len() > 0)
+	e.exit(&s.req)
 }
 
 // complete turns a finished sequence into its agent's next state. The batch
 // goes on; only this request waits for the disk.
 func (e *Engine) complete(s *sequence) {
+	s.watch.End(stream.Decode, time.Now())
 	blocks := s.kv.Freeze()
 	e.wg.Add(1)
 	go func() {
@@ -112,7 +127,7 @@ func (e *Engine) complete(s *sequence) {
 }
 
 func (e *Engine) settle(s *sequence, blocks *kv.AgentBlocks) {
-	e.roster.Remember(s.req.Namespace, lineage.Lineage{Tokens: s.tokens, Ends: s.ends})
+	e.roster.Remember(keyOf(s.req.Namespace, s.req.Agent), lineage.Lineage{Tokens: s.tokens, Ends: s.ends})
 	result := Completed{Finish: s.finish, Usage: s.usage(), Start: s.start, TimeToFirst: s.first, Prompt: s.scores}
 	if s.agent == nil {
 		blocks.Release()
@@ -123,6 +138,7 @@ func (e *Engine) settle(s *sequence, blocks *kv.AgentBlocks) {
 		}
 		e.reuses.Add(*s.agent, result.Turn, s.ledger.Explain(e.tok, &s.before, lineage.Lineage{Tokens: s.tokens[:s.prompt], Ends: s.ends[:s.prompt]}))
 	}
+	result.Timings = s.watch.Timings(time.Now())
 	e.counters.finished.Add(1)
 	e.settling.Add(-1)
 	e.over(s)
@@ -142,17 +158,16 @@ func (e *Engine) publish(s *sequence, blocks *kv.AgentBlocks) (turn int, err err
 		return 0, err
 	}
 	e.roster.NoteFormat(&old.Manifest)
-	state := &roster.State{Manifest: e.nextManifest(s, old.Manifest, blocks), Blocks: blocks}
+	m := e.nextManifest(s, old.Manifest, blocks)
 	if err = e.fault(FaultSave); err == nil {
-		err = e.save(s, state.Manifest, blocks)
+		err = e.save(s, &m, blocks)
 	}
 	if err != nil {
 		e.counters.storeErrors.Add(1)
 		e.log.Error("turn not stored", "agent", s.agent.ID, "err", err)
 	}
-	state.Saved = err == nil
-	e.roster.Publish(*s.agent, state)
-	return len(state.Manifest.Turns), err
+	e.roster.Publish(*s.agent, &roster.State{Manifest: m, Blocks: blocks, Saved: err == nil})
+	return len(m.Turns), err
 }
 
 // maxSaves is how often a turn is tried to be stored.
@@ -160,24 +175,40 @@ const maxSaves = 4
 
 // save writes the blocks that are not stored yet and publishes. Until then no
 // agent names them: the delete of another may take them away in between, and
-// then they are written again.
-func (e *Engine) save(s *sequence, m store.Manifest, blocks *kv.AgentBlocks) (err error) {
-	for range maxSaves {
-		for i := range blocks.Keys() {
-			tokens := blocks.Tokens()[i*kv.BlockTokens : (i+1)*kv.BlockTokens]
-			e.appendBlock(s.scope, blocks.Keys(), i, tokens, func(g int) kv.BlockID { return blocks.SealedBlock(g, i) })
+// then they are written again. Where a window has passed one that is gone, nobody
+// has it any more: the turn is stored with the KV before it.
+func (e *Engine) save(s *sequence, m *store.Manifest, blocks *kv.AgentBlocks) (err error) {
+	for try := range maxSaves {
+		tails := e.tails(blocks)
+		m.Keys, m.KVTokens = blocks.Keys(), blocks.Len()
+		if n := e.appendAll(s.scope, blocks); try > 0 && n < len(m.Keys) { // at first it may be on its way
+			m.Keys, m.KVTokens, tails = m.Keys[:n], n*kv.BlockTokens, nil
 		}
-		if err = e.store.Publish(context.Background(), m, e.tails(blocks)); !errors.Is(err, store.ErrMissing) {
+		if err = e.store.Publish(context.Background(), *m, tails); !errors.Is(err, store.ErrMissing) {
 			return err
 		}
 	}
 	return err
 }
 
+// appendAll hands a table's blocks to the write-behind, as far as they are not
+// stored; how many come before the first that memory does not have either, which
+// may be queued.
+func (e *Engine) appendAll(scope kv.Scope, blocks *kv.AgentBlocks) (n int) {
+	n = len(blocks.Keys())
+	for i := range blocks.Keys() {
+		tokens := blocks.Tokens()[i*kv.BlockTokens : (i+1)*kv.BlockTokens]
+		if !e.appendBlock(scope, blocks.Keys(), i, tokens, func(g int) kv.BlockID { return blocks.SealedBlock(g, i) }) {
+			n = min(n, i)
+		}
+	}
+	return n
+}
+
 func (e *Engine) nextManifest(s *sequence, m store.Manifest, blocks *kv.AgentBlocks) store.Manifest {
 	now := e.now()
 	u := s.usage()
-	turns := e.keptTurns(m, lineage.Lineage{Tokens: s.tokens[:s.prompt], Ends: s.ends[:s.prompt]})
+	turns := e.roster.KeptTurns(&m, lineage.Lineage{Tokens: s.tokens[:s.prompt], Ends: s.ends[:s.prompt]})
 	m.Turns = append(turns, store.Turn{
 		Turn: len(turns) + 1, Tokens: len(s.tokens), Prompt: u.Prompt, Cached: u.Cached, Completion: u.Completion,
 		Finish: string(s.finish), TextEnd: min(s.promptEnd+s.emitted, s.ends[len(s.ends)-1]), Created: now,
@@ -186,21 +217,18 @@ func (e *Engine) nextManifest(s *sequence, m store.Manifest, blocks *kv.AgentBlo
 		m.Parent = string(s.req.Parent)
 	}
 	m.Tokens, m.Ends = s.tokens, s.ends
-	m.Keys, m.KVTokens, m.Tail = blocks.Keys(), blocks.Len(), nil
+	m.Keys, m.KVTokens, m.Tail = blocks.Keys(), blocks.Len(), nil // as far as save can store it
 	m.KVFingerprint, m.LastUsed, m.Pinned = e.kvFingerprint, now, e.roster.Pinned(*s.agent)
 	return m
 }
 
-// keptTurns are the turns whose tokens, or whose visible text, the new prompt
-// still begins with; a request that rolled the agent back leaves later ones out.
-func (e *Engine) keptTurns(m store.Manifest, prompt lineage.Lineage) []store.Turn {
-	tokens := lineage.CommonPrefix(m.Tokens, prompt.Tokens)
-	text := lineage.CommonText(e.tok, lineage.Lineage{Tokens: m.Tokens, Ends: m.Ends}, prompt)
-	n := 0
-	for n < len(m.Turns) && (m.Turns[n].Tokens <= tokens || m.Turns[n].TextEnd <= text) {
-		n++
+// hold keeps an agent's blocks on disk until its turn names them, or is over: the
+// delete of another that had them too would take them away.
+func (e *Engine) hold(s *sequence) {
+	if more := s.kv.Keys(); s.agent != nil && len(more) > len(s.held) {
+		e.store.Hold(len(e.pool.Spec().Groups), more[len(s.held):]...)
+		s.held = append(s.held, more[len(s.held):]...)
 	}
-	return append([]store.Turn(nil), m.Turns[:n]...)
 }
 
 // persist hands a block that was just sealed to the write-behind.
@@ -210,7 +238,10 @@ func (e *Engine) persist(s *sequence, index int) {
 	e.appendBlock(s.scope, keys, index, tokens, func(g int) kv.BlockID { return s.kv.SealedBlock(g, index) })
 }
 
-func (e *Engine) appendBlock(scope kv.Scope, keys []kv.Key, index int, tokens []token.ID, block func(group int) kv.BlockID) {
+// appendBlock is false for a block that is not stored yet nor, where a window has
+// passed it, in memory any more.
+func (e *Engine) appendBlock(scope kv.Scope, keys []kv.Key, index int, tokens []token.ID, block func(group int) kv.BlockID) (there bool) {
+	there = true
 	parent := scope.Root()
 	if index > 0 {
 		parent = keys[index-1]
@@ -220,7 +251,8 @@ func (e *Engine) appendBlock(scope kv.Scope, keys []kv.Key, index int, tokens []
 			continue
 		}
 		id := block(g)
-		if id == kv.NoBlock { // a window has passed it: it was appended when it was sealed
+		if id == kv.NoBlock { // it was appended when it was sealed
+			there = false
 			continue
 		}
 		e.pool.Retain(id)
@@ -231,6 +263,7 @@ func (e *Engine) appendBlock(scope kv.Scope, keys []kv.Key, index int, tokens []
 			Done: func() { e.pool.Free(id); e.writing.Add(-1); e.freed.Fire() },
 		})
 	}
+	return there
 }
 
 // tails copies the open blocks' tokens for the tail frames.

@@ -15,7 +15,6 @@ import (
 // run is the loop: the one owner of the model, the batch and the open blocks.
 // Sequences join and leave between any two steps.
 func (e *Engine) run() {
-	defer e.wg.Done()
 	defer e.dropAll()
 	for {
 		if !e.join() {
@@ -35,7 +34,7 @@ func (e *Engine) join() bool {
 	if len(e.running) == 0 {
 		select {
 		case s := <-e.ready:
-			e.running = append(e.running, s)
+			e.take(s)
 		case <-e.stop.Done():
 			return false
 		}
@@ -43,7 +42,7 @@ func (e *Engine) join() bool {
 	for {
 		select {
 		case s := <-e.ready:
-			e.running = append(e.running, s)
+			e.take(s)
 		default:
 			e.countRunning()
 			return e.stop.Err() == nil
@@ -52,6 +51,24 @@ func (e *Engine) join() bool {
 }
 
 func (e *Engine) countRunning() { e.counters.running.Store(int64(len(e.running))) }
+
+// take puts a sequence in the batch.
+func (e *Engine) take(s *sequence) {
+	e.running = append(e.running, s)
+	e.present()
+}
+
+// present says whose sequences there are, for what they are served.
+func (e *Engine) present() {
+	keys := make([]string, len(e.running))
+	for i, s := range e.running {
+		keys[i] = string(s.req.Namespace)
+	}
+	e.shares.Present(keys)
+	if len(keys) == 0 {
+		e.board.Note(nil, 0)
+	}
+}
 
 // remove takes a sequence out of the batch, the one place where that happens;
 // the order of the others stays. A sequence that is not in it is nobody's: it
@@ -64,6 +81,7 @@ func (e *Engine) remove(s *sequence) bool {
 		return false
 	}
 	e.running = slices.Delete(e.running, i, i+1)
+	e.present()
 	e.leaveBatch(s)
 	return true
 }
@@ -103,9 +121,12 @@ func (e *Engine) step() bool {
 	if len(e.spans) == 0 {
 		return false
 	}
-	e.observe()
+	step := e.describe()
+	if e.cfg.Observe != nil {
+		e.cfg.Observe(step)
+	}
 	began := time.Now()
-	logits, err := e.forward()
+	logits, err := e.forward(step)
 	if err != nil {
 		e.failBatch(err)
 		return true
@@ -116,20 +137,31 @@ func (e *Engine) step() bool {
 	return true
 }
 
-// measure notes how fast prompts are computed, by steps that do little else.
+// measure notes what a step has taken, and for whom.
 func (e *Engine) measure(spent time.Duration) {
-	rows := 0
-	for i := range e.spans {
-		rows += len(e.spans[i].Tokens)
+	decoding, prompts := 0, 0
+	for i, s := range e.batch {
+		n := len(e.spans[i].Tokens)
+		e.shares.Serve(string(s.req.Namespace), n, s.req.Weight)
+		if n == 1 && s.decoding() {
+			decoding++
+		} else {
+			prompts += n
+		}
 	}
-	if rows >= 2*kv.BlockTokens {
-		e.filling.Add(int64(rows), spent, e.now())
+	e.steps.Add(decoding, prompts, spent, e.now())
+	e.tally.Seconds.Add(spent.Seconds())
+	e.tally.Sequences.Add(float64(len(e.batch)))
+	if prompts > 0 {
+		e.tally.Prompts.Add(float64(prompts) / float64(max(prompts, e.most)))
 	}
 }
 
 // forward runs the batch; a panic inside becomes an error.
-func (e *Engine) forward() (logits [][]float32, err error) {
+func (e *Engine) forward(step Step) (logits [][]float32, err error) {
 	defer e.recovered(&err)
+	e.watch.Begin(step.Sequences, step.Tokens)
+	defer e.watch.End()
 	if err := e.fault(FaultForward); err != nil {
 		return nil, err
 	}
@@ -167,32 +199,52 @@ func (e *Engine) follow(s *sequence) {
 // plan schedules the running sequences and gives none to those that lack
 // blocks for their chunk.
 func (e *Engine) plan() []int {
-	e.candidates = e.candidates[:0]
+	line := e.line()
+	budget := e.budget(len(e.prompts), len(e.running)-len(e.prompts))
+	if !e.store.Room() {
+		budget.Prompts = 0 // the disk is behind: nothing is sealed by prefill until it has caught up
+	}
+	e.chunks, e.most = schedule.Plan(e.chunks, line, budget), budget.Prompts
+	for i, s := range e.running {
+		if e.chunks[i] > 0 && !e.ensure(s, s.kv.Len()+e.chunks[i]) {
+			e.chunks[i] = 0
+		}
+		if s.idle++; e.chunks[i] > 0 {
+			s.idle = 0
+		}
+	}
+	return e.chunks
+}
+
+// line describes the running sequences.
+func (e *Engine) line() []schedule.Candidate {
+	e.candidates, e.prompts = e.candidates[:0], e.prompts[:0]
 	rows := scoreRows // left in this step
 	for _, s := range e.running {
-		own := s.kv.Len() / kv.BlockTokens
-		c := schedule.Candidate{Pending: s.pending(), Aligned: s.kv.Aligned(), Decoding: s.decoding() && s.pending() == 1, Offset: s.kv.Len() % kv.BlockTokens}
-		if own < len(s.keys) {
-			c.Next = s.keys[own:]
-		}
+		c := e.candidate(s)
 		if s.scoring() {
 			c.Pending, c.Next = min(c.Pending, rows), nil
 			rows -= c.Pending
 		}
+		if !c.Decoding {
+			e.prompts = append(e.prompts, s.pending())
+		}
 		e.candidates = append(e.candidates, c)
 	}
-	budget := e.cfg.StepTokens
-	if !e.store.Room() {
-		budget = 0 // the disk is behind: nothing is sealed by prefill until it has caught up
+	e.board.Note(e.prompts, len(e.running)-len(e.prompts))
+	return e.candidates
+}
+
+func (e *Engine) candidate(s *sequence) schedule.Candidate {
+	own := s.kv.Len() / kv.BlockTokens
+	c := schedule.Candidate{
+		Pending: s.pending(), Aligned: s.kv.Aligned(), Decoding: s.decoding() && s.pending() == 1, Offset: s.kv.Len() % kv.BlockTokens, Idle: s.idle,
+		Rank: schedule.Rank{Priority: s.req.Priority, Ahead: e.shares.Ahead(string(s.req.Namespace)), Arrival: s.arrival},
 	}
-	e.chunks = schedule.Plan(e.chunks, e.candidates, budget)
-	chunks := e.chunks
-	for i, s := range e.running {
-		if chunks[i] > 0 && !e.ensure(s, s.kv.Len()+chunks[i]) {
-			chunks[i] = 0
-		}
+	if own < len(s.keys) {
+		c.Next = s.keys[own:]
 	}
-	return chunks
+	return c
 }
 
 // scoreRows bounds the prompt tokens that a step scores: each has logits of the
@@ -201,19 +253,12 @@ const scoreRows = 16
 
 // ensure reserves ahead so that the sequence can grow to n tokens.
 func (e *Engine) ensure(s *sequence, n int) bool {
-	need := s.kv.Missing(n, e.cfg.StepTokens)
-	if need.Empty() {
-		return true
-	}
-	for {
-		if r, ok := e.allocate(s, need); ok {
-			s.kv.Stock(r)
-			return true
-		}
+	for !e.stock(s, n) {
 		if !e.makeRoom(s.agent, 1) {
 			return false
 		}
 	}
+	return true
 }
 
 func (e *Engine) addSpan(s *sequence, n int) {
@@ -230,17 +275,17 @@ func (e *Engine) addSpan(s *sequence, n int) {
 }
 
 // stalled decides what to do when no running sequence has room to grow: the
-// youngest gives its blocks up and continues later with the same tokens; a
-// sequence alone, or all while the disk is behind, wait for what is being
-// read, written or given back.
+// youngest of the lowest priority gives its blocks up and continues later with
+// the same tokens; a sequence alone, or all while the disk is behind, wait for
+// what is being read, written or given back.
 func (e *Engine) stalled() {
-	if n := len(e.running); n > 1 && e.store.Room() {
-		s := e.running[n-1]
+	if len(e.running) > 1 && e.store.Room() {
+		s := e.running[schedule.Victim(e.candidates)]
 		e.remove(s)
 		s.yield()
 		e.freed.Fire()
 		e.counters.preempted.Add(1)
-		e.queue.Push(s, true)
+		e.putBack(s)
 		return
 	}
 	freed := e.freed.Wait()
@@ -250,7 +295,7 @@ func (e *Engine) stalled() {
 	select {
 	case <-freed:
 	case s := <-e.ready:
-		e.running = append(e.running, s)
+		e.take(s)
 	case <-e.running[0].ctx.Done():
 	case <-e.stop.Done():
 	}
@@ -265,6 +310,7 @@ func (e *Engine) deliver(logits [][]float32) {
 		for _, index := range s.kv.Commit(span.Tokens) {
 			e.persist(s, index)
 		}
+		e.hold(s)
 		done, err := e.use(s, logits[next:next+span.Logits])
 		next += span.Logits
 		switch {

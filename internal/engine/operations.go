@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"mneme/internal/engine/roster"
 	"mneme/internal/kv"
 	"mneme/internal/store"
-	"mneme/internal/store/format"
 )
 
 // LastTurn stands for an agent's last turn.
@@ -165,7 +163,7 @@ func (e *Engine) Warm(ctx context.Context, namespace Namespace, id AgentID) (Age
 func (e *Engine) warm(ctx context.Context, key agentKey, m store.Manifest) error {
 	e.settling.Add(1) // others wait for what this gives back
 	defer func() { e.settling.Add(-1); e.freed.Fire() }()
-	s := &sequence{ctx: ctx, req: Request{Agent: key.ID, Namespace: key.Namespace}, agent: &key, tokens: m.Tokens, prompt: len(m.Tokens), limit: len(m.Tokens)}
+	s := &sequence{ctx: ctx, req: Request{Agent: key.ID, Namespace: key.Namespace}, agent: &key, tokens: m.Tokens, prompt: len(m.Tokens), limit: len(m.Tokens), warming: true}
 	s.scope = kv.Scope{Fingerprint: e.kvFingerprint, Namespace: string(key.Namespace)}
 	s.keys = s.scope.Chain(m.Tokens, kv.BlockTokens)
 	for !e.place(s) {
@@ -174,7 +172,12 @@ func (e *Engine) warm(ctx context.Context, key agentKey, m store.Manifest) error
 		}
 	}
 	e.restore(s)
-	e.roster.Set(key, &roster.State{Manifest: m, Blocks: s.kv.Freeze(), Saved: true})
+	blocks := s.kv.Freeze()
+	if blocks.Len() == 0 {
+		blocks.Release()
+		blocks = nil
+	}
+	e.roster.Set(key, &roster.State{Manifest: m, Blocks: blocks, Saved: true})
 	return nil
 }
 
@@ -212,35 +215,12 @@ func (e *Engine) Import(ctx context.Context, namespace Namespace, id AgentID, r 
 	defer leave()
 	var tails []store.TailBlock
 	if m.KVFingerprint == e.kvFingerprint && m.Namespace == string(namespace) {
-		if tails, err = e.adoptFrames(in); err != nil {
-			return AgentInfo{}, &InputError{Field: "export", Problem: err.Error()}
+		if tails, err = e.store.Adopt(ctx, in); err != nil {
+			return AgentInfo{}, err
 		}
 	} else {
 		m.Keys, m.Tail, m.KVTokens, m.KVFingerprint = nil, nil, 0, e.kvFingerprint
 	}
 	m.ID, m.Namespace, m.LastUsed, m.Pinned = string(id), string(namespace), e.now(), false
 	return e.install(m, nil, e.store.Publish(ctx, m, tails))
-}
-
-// adoptFrames hands an export's blocks to the write-behind and gives its tails.
-func (e *Engine) adoptFrames(in *store.Imported) (tails []store.TailBlock, err error) {
-	for f, err := range in.Frames() {
-		if err != nil {
-			return nil, err
-		}
-		data := bytes.Clone(f.Payload)
-		fill := func(dst []byte) { copy(dst, data) }
-		if f.Kind == format.Tail {
-			tails = append(tails, store.TailBlock{Group: f.Group, Form: f.Form, Tokens: f.Tokens, SizeBytes: len(data), Copy: fill})
-			continue
-		}
-		e.store.Append(store.Block{
-			Namespace: in.Manifest.Namespace, Key: in.Manifest.Keys[f.Index], Parent: f.Parent, Group: f.Group, Form: f.Form, Tokens: f.Tokens,
-			SizeBytes: len(data), Copy: fill, Done: func() {},
-		})
-	}
-	if len(in.Stored.Tail) == 0 {
-		return nil, nil
-	}
-	return tails, nil
 }

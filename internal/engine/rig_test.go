@@ -44,6 +44,7 @@ type rigOptions struct {
 	dir        string // a temporary folder if ""
 	fs         vfs.FS
 	poolBytes  int64
+	queueBytes int64 // of the store's
 	stepTokens int
 	threads    int
 	maxBatch   int
@@ -56,6 +57,9 @@ type rigOptions struct {
 	clock      func() time.Time
 	log        *slog.Logger
 	observe    func(Step)
+	gap        time.Duration
+	queue      int // turns of an agent
+	stepLimit  time.Duration
 }
 
 // stepLog remembers the batches an engine ran.
@@ -130,7 +134,7 @@ func openRig(t testing.TB, o rigOptions) (*rig, error) {
 	if r.pool, err = kv.NewPool(r.model.Spec(o.format), o.poolBytes); err != nil {
 		t.Fatal(err)
 	}
-	r.store, err = store.Open(store.Options{FS: o.fs, Dir: o.dir, ModelFingerprint: r.model.Fingerprint, KVFingerprint: r.model.KVFingerprint(o.format)})
+	r.store, err = store.Open(store.Options{FS: o.fs, Dir: o.dir, QueueBytes: o.queueBytes, ModelFingerprint: r.model.Fingerprint, KVFingerprint: r.model.KVFingerprint(o.format)})
 	if err != nil {
 		_ = r.pool.Close()
 		_ = r.model.Close()
@@ -144,7 +148,7 @@ func openRig(t testing.TB, o rigOptions) (*rig, error) {
 	r.Engine, err = New(Config{
 		Name: "tiny", Model: r.model, Tokenizer: tok, Template: template, Pool: r.pool, Store: r.store, Context: o.context,
 		MaxBatch: o.maxBatch, StepTokens: o.stepTokens, Threads: o.threads, SealedOwn: o.sealedOwn, Fault: o.fault, Restore: o.restore,
-		AgentTTL: o.ttl, Clock: o.clock, Log: o.log,
+		GapTarget: o.gap, MaxQueuePerAgent: o.queue, StepLimit: o.stepLimit, AgentTTL: o.ttl, Clock: o.clock, Log: o.log,
 		Observe: func(s Step) {
 			r.steps.add(s)
 			if o.observe != nil {

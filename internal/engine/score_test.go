@@ -131,7 +131,7 @@ func TestRestoreAuto(t *testing.T) {
 		r = newRig(t, rigOptions{dir: copyDir(t, dir), restore: RestoreAuto})
 		if slow {
 			r.reading.Add(1, 1e9, r.now()) // a byte a second
-			r.filling.Add(1000, 1e9, r.now())
+			r.Engine.steps.Add(0, 1000, 1e9, r.now())
 		}
 		answers = append(answers, r.ask(greedy(next, 5).as("ada")))
 		st := r.Stats()

@@ -4,7 +4,9 @@ import (
 	"context"
 	"time"
 
+	"mneme/internal/engine/forecast"
 	"mneme/internal/engine/reuse"
+	"mneme/internal/engine/stream"
 	"mneme/internal/kv"
 	"mneme/internal/lineage"
 	"mneme/internal/sample"
@@ -28,6 +30,7 @@ type sequence struct {
 	keys   []kv.Key   // of the full blocks of tokens, as far as they may be shared
 
 	kv      *kv.Growing
+	held    []kv.Key        // of its blocks on disk, for it to name
 	own     *kv.AgentBlocks // the agent's table, while its blocks are taken over
 	sampler *sample.Sampler
 	speech  *lineage.Speech
@@ -43,9 +46,16 @@ type sequence struct {
 	cached    int // tokens that were not computed for this request
 	start     Start
 	began     time.Time
+	queued    time.Time     // since when it waits or runs: its agent's turns before are over
+	arrival   int64         // in which order
+	need      forecast.Turn // as it was queued
+	idle      int           // steps since it was given tokens
+	last      time.Time     // when it had its last token
 	first     time.Duration
+	watch     stream.Stopwatch
 	admitted  bool // its ledger of cached tokens is begun
 	preempted bool // what it finds now it may have computed itself
+	warming   bool // it is no turn: what is on disk is read, however long that takes
 	finish    FinishReason
 }
 
@@ -75,15 +85,20 @@ func (s *sequence) matchBlocks() int {
 
 // found notes where the blocks from a place on came from that were in memory.
 func (s *sequence) found(from int) {
-	if s.first != 0 || s.preempted {
-		return
-	}
 	for i, key := range s.kv.Keys()[from:] {
 		source := reuse.Shared
 		if s.before.Owns(from+i, key) {
 			source = reuse.Hot
 		}
-		s.ledger.Add(source, kv.BlockTokens)
+		s.note(source, kv.BlockTokens)
+	}
+}
+
+// note counts prompt tokens whose KV was there, once: not what is found again after
+// it was given up.
+func (s *sequence) note(from reuse.Source, tokens int) {
+	if s.first == 0 && !s.preempted {
+		s.ledger.Add(from, tokens)
 	}
 }
 

@@ -5,12 +5,12 @@
 package engine
 
 import (
-	"errors"
-	"fmt"
 	"time"
 
+	"mneme/internal/engine/refusal"
 	"mneme/internal/engine/roster"
 	"mneme/internal/engine/stream"
+	"mneme/internal/engine/terms"
 	"mneme/internal/sample"
 	"mneme/internal/token"
 )
@@ -21,6 +21,32 @@ type (
 	Namespace = roster.Namespace
 	AgentInfo = roster.Info
 	Refused   = roster.Refused
+	TurnInfo  = roster.Turn
+)
+
+// What an engine and its turns are asked for; see package terms.
+type (
+	Config      = terms.Config
+	Score       = terms.Score
+	RestoreMode = terms.RestoreMode
+	Step        = terms.Step
+	Info        = terms.Info
+	Stats       = terms.Stats
+	FaultPoint  = terms.FaultPoint
+)
+
+const (
+	MinPriority   = terms.MinPriority
+	MaxPriority   = terms.MaxPriority
+	RestoreAuto   = terms.RestoreAuto
+	RestoreAlways = terms.RestoreAlways
+
+	FaultEncode   = terms.FaultEncode
+	FaultAllocate = terms.FaultAllocate
+	FaultRestore  = terms.FaultRestore
+	FaultForward  = terms.FaultForward
+	FaultSample   = terms.FaultSample
+	FaultSave     = terms.FaultSave
 )
 
 // Request is one turn as its caller wants it.
@@ -34,6 +60,10 @@ type Request struct {
 	Stop      []string      // never emitted
 	IgnoreEOS bool
 
+	Priority int           // MinPriority to MaxPriority; the higher goes first
+	Weight   float64       // of the namespace beside others; 1 if 0
+	MaxFirst time.Duration // it is refused if its first token is expected later; 0 is never
+
 	Within sample.Constraint // what is generated is held to; nil: anything
 	Parent AgentID           // noted of an agent that the turn makes
 
@@ -44,25 +74,13 @@ type Request struct {
 	Score *Score
 }
 
-// Score says how the prompt's tokens are scored.
-type Score struct{ Alternatives int } // most likely tokens at each place, 0 to 20
-
-// RestoreMode says when blocks that are on disk are read.
-type RestoreMode string
-
-const (
-	// RestoreAuto reads them unless computing them is measured to be cheaper.
-	RestoreAuto RestoreMode = "auto"
-	// RestoreAlways reads them.
-	RestoreAlways RestoreMode = "always"
-)
-
 // What a turn gives, and how it came about; see package stream.
 type (
 	Stream       = stream.Stream
 	Output       = stream.Output
 	Usage        = stream.Usage
 	Completed    = stream.Completed
+	Timings      = stream.Timings
 	PromptToken  = stream.PromptToken
 	FinishReason = stream.FinishReason
 	Start        = stream.Start
@@ -76,56 +94,23 @@ const (
 	StartRestored = stream.StartRestored
 )
 
-// TurnInfo is one published turn of an agent.
-type TurnInfo struct {
-	Turn       int
-	Tokens     int // of the lineage after it
-	Prompt     int
-	Cached     int
-	Completion int
-	Finish     FinishReason
-	Created    time.Time
-}
-
+// Why turns and operations are refused; see package refusal.
 var (
-	// ErrNoAgent is returned for an agent nobody made.
-	ErrNoAgent = roster.ErrNoAgent
-	// ErrAgentExists is returned by CreateAgent for a taken name.
-	ErrAgentExists = errors.New("agent exists")
-	// ErrAgentBusy is returned when an operation would race a running turn.
-	ErrAgentBusy = roster.ErrBusy
-	// ErrDraining is returned once shutdown has begun.
-	ErrDraining = errors.New("server is shutting down")
-	// ErrOtherModel is returned for an agent that belongs to another model.
-	ErrOtherModel = roster.ErrOtherModel
-	// ErrNotStored is returned by Evict when memory has the only copy of a turn.
-	ErrNotStored = roster.ErrNotStored
-	// ErrQueueFull is returned when too many turns wait.
-	ErrQueueFull = errors.New("too many requests waiting")
+	ErrNoAgent        = roster.ErrNoAgent
+	ErrAgentExists    = refusal.ErrAgentExists
+	ErrAgentBusy      = roster.ErrBusy
+	ErrDraining       = refusal.ErrDraining
+	ErrOtherModel     = roster.ErrOtherModel
+	ErrNotStored      = roster.ErrNotStored
+	ErrQueueFull      = refusal.ErrQueueFull
+	ErrAgentQueueFull = refusal.ErrAgentQueueFull
+	ErrTooLate        = refusal.ErrTooLate
 )
 
-// ContextError says that a prompt does not fit the context.
-type ContextError struct {
-	Tokens, Context int
-	AtLeast         bool // the prompt is so long that its tokens were not counted
-}
-
-func (e *ContextError) Error() string {
-	about := ""
-	if e.AtLeast {
-		about = "at least "
-	}
-	return fmt.Sprintf("prompt has %s%d tokens, the context holds %d", about, e.Tokens, e.Context)
-}
-
-// CapacityError says that a turn can never fit the pool.
-type CapacityError struct{ NeedBytes, PoolBytes int64 }
-
-func (e *CapacityError) Error() string {
-	return fmt.Sprintf("turn needs %d bytes of KV, the pool has %d", e.NeedBytes, e.PoolBytes)
-}
-
-// InputError is a request that can never run as it stands.
-type InputError struct{ Field, Problem string }
-
-func (e *InputError) Error() string { return e.Field + ": " + e.Problem }
+// What a turn is refused with; see package refusal.
+type (
+	ContextError  = refusal.Context
+	CapacityError = refusal.Capacity
+	InputError    = refusal.Input
+	BusyError     = refusal.Busy
+)

@@ -132,3 +132,94 @@ func TestWindowRollsBackAcross(t *testing.T) {
 		}
 	}
 }
+
+// TestWindowLostBehind: of a running agent's passed window blocks memory has no
+// copy. When one on disk turns out damaged, its turns are stored all the same: with
+// the KV before it. It goes on from there after a restart, and is whole again.
+func TestWindowLostBehind(t *testing.T) {
+	o := rigOptions{file: familyFile("gemma3"), dir: t.TempDir()}
+	r := newRig(t, o)
+	_, history := r.tell("ada", promptOf(700, 3), 4)
+	if err := r.store.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	scope := kv.Scope{Fingerprint: r.model.KVFingerprint(kv.FormatQ4), Namespace: "default"}
+	spoil(t, o.dir, scope.Chain(history, kv.BlockTokens)[2])
+	if r.store.Check() == nil {
+		t.Fatal("the damage is not found")
+	}
+	got, err := r.try(t.Context(), greedy(history[:720], 30).as("bob"))
+	if err != nil || got.usage.Cached != 704 {
+		t.Fatalf("bob's first turn: cached %d, %v", got.usage.Cached, err)
+	}
+	all := append(history[:720:720], got.ids...)
+	second, all := r.tell("bob", all, 5) // hot: it still cannot write them
+	third, err := r.Fork(t.Context(), "default", "bob", "eve", LastTurn)
+	if err != nil || third.Turns != 2 || second.turn != 2 {
+		t.Errorf("a fork of it: %+v, %v", third, err)
+	}
+	r.stop()
+	r = newRig(t, o)
+	for i, whole := range []bool{false, true} {
+		got, next := r.tell("bob", all, 6+i)
+		want := r.ask(greedy(append(all[:len(all):len(all)], promptOf(40, 6+i)...), 30).in(Namespace(fmt.Sprint("alone", i))))
+		if !got.same(want) || got.turn != 3+i || whole != (got.usage.Cached == len(all)-1) {
+			t.Errorf("after restart %d: turn %d %v, alone %v", i, got.turn, got, want)
+		}
+		r.stop()
+		all, r = next, newRig(t, o)
+	}
+	r.stop()
+}
+
+// TestWindowRestoresInRuns: where every fourth block is in memory and the others
+// are on disk, each run of these needs the blocks of a window.
+func TestWindowRestoresInRuns(t *testing.T) {
+	r := newRig(t, rigOptions{file: familyFile("gemma3"), stepTokens: 64})
+	defer r.stop()
+	_, history := r.tell("ada", promptOf(1500, 3), 4)
+	if err := r.store.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.roster.Set(keyOf("default", "ada"), nil) // its blocks are cached
+	scope := kv.Scope{Fingerprint: r.model.KVFingerprint(kv.FormatQ4), Namespace: "default"}
+	for i, key := range scope.Chain(history, kv.BlockTokens) {
+		if i%4 != 3 {
+			r.pool.Forget([]kv.Key{key})
+		}
+	}
+	got, _ := r.tell("ada", history, 9)
+	want := r.ask(greedy(append(history[:len(history):len(history)], promptOf(40, 9)...), 30).in("alone"))
+	if !got.same(want) || got.start != StartRestored || got.usage.Cached != len(history)-1 {
+		t.Errorf("%s, cached %d of %d; %v, alone %v", got.start, got.usage.Cached, len(history), got, want)
+	}
+}
+
+// TestDeleteSparesRunningTurns: what a turn under way has sealed stays on disk when
+// another agent of its namespace is deleted, also where its windows have passed.
+func TestDeleteSparesRunningTurns(t *testing.T) {
+	var remove atomic.Bool
+	o := rigOptions{file: familyFile("gemma3"), dir: t.TempDir()}
+	var r *rig
+	o.fault = func(p FaultPoint) error {
+		if p == FaultSave && remove.CompareAndSwap(true, false) {
+			return r.DeleteAgent("default", "ada")
+		}
+		return nil
+	}
+	r = newRig(t, o)
+	_, ada := r.tell("ada", promptOf(500, 3), 4)
+	prompt := append(ada[:320:320], promptOf(400, 8)...) // begins as ada does
+	remove.Store(true)
+	got, err := r.try(t.Context(), greedy(prompt, 30).as("bob"))
+	if err != nil || got.usage.Cached != 320 || remove.Load() {
+		t.Fatalf("bob's turn: cached %d, %v", got.usage.Cached, err)
+	}
+	r.stop()
+	r = newRig(t, o)
+	defer r.stop()
+	history := append(prompt, got.ids...)
+	if got, _ := r.tell("bob", history, 5); got.start != StartRestored || got.usage.Cached != len(history)-1 {
+		t.Errorf("after a restart: %s, cached %d of %d", got.start, got.usage.Cached, len(history))
+	}
+}

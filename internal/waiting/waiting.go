@@ -1,5 +1,5 @@
-// Package waiting has what goroutines wait on: a queue that others fill, and an
-// event that others let happen. It knows nothing of what waits.
+// Package waiting has what goroutines wait on: a queue that others fill, an event
+// that others let happen; and it counts who waits. It knows nothing of what waits.
 package waiting
 
 import (
@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// Queue hands items out first come first served; some come back to its front. It
-// is unbounded: who fills it counts.
+// Queue keeps items until somebody takes them out, in the order they came. It is
+// unbounded: who fills it counts.
 type Queue[T comparable] struct {
 	mu    sync.Mutex
 	items []T
@@ -19,14 +19,10 @@ type Queue[T comparable] struct {
 // NewQueue is an empty queue.
 func NewQueue[T comparable]() *Queue[T] { return &Queue[T]{wake: make(chan struct{}, 1)} }
 
-// Push puts an item at the end, or in front of all others.
-func (q *Queue[T]) Push(s T, front bool) {
+// Push puts an item at the end.
+func (q *Queue[T]) Push(s T) {
 	q.mu.Lock()
-	if front {
-		q.items = append([]T{s}, q.items...)
-	} else {
-		q.items = append(q.items, s)
-	}
+	q.items = append(q.items, s)
 	q.mu.Unlock()
 	select {
 	case q.wake <- struct{}{}:
@@ -34,23 +30,32 @@ func (q *Queue[T]) Push(s T, front bool) {
 	}
 }
 
-// Pop waits for the next item; false once ctx is done.
-func (q *Queue[T]) Pop(ctx context.Context) (next T, ok bool) {
-	for {
-		q.mu.Lock()
-		if len(q.items) > 0 && ctx.Err() == nil {
-			s := q.items[0]
-			q.items = q.items[1:]
-			q.mu.Unlock()
-			return s, true
+// Await waits until there is an item; false once ctx is done.
+func (q *Queue[T]) Await(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		if q.Len() > 0 {
+			return true
 		}
-		q.mu.Unlock()
 		select {
 		case <-q.wake:
 		case <-ctx.Done():
-			return next, false
 		}
 	}
+	return false
+}
+
+// Len counts the items.
+func (q *Queue[T]) Len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.items)
+}
+
+// Items lists what is in the queue now; the caller's to keep.
+func (q *Queue[T]) Items() []T {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Clone(q.items)
 }
 
 // Remove takes an item out; false if it is not in the queue.
@@ -71,6 +76,43 @@ func (q *Queue[T]) Drain() []T {
 	items := q.items
 	q.items = nil
 	return items
+}
+
+// Counts is how many there are of each kind. The zero value is ready; a kind of
+// which there is none takes no memory.
+type Counts[K comparable] struct {
+	mu sync.Mutex
+	of map[K]int
+}
+
+// Add counts one more of a kind, unless there are most already.
+func (c *Counts[K]) Add(kind K, most int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.of == nil {
+		c.of = map[K]int{}
+	}
+	if c.of[kind] >= most {
+		return false
+	}
+	c.of[kind]++
+	return true
+}
+
+// Done counts one less.
+func (c *Counts[K]) Done(kind K) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.of[kind]--; c.of[kind] <= 0 {
+		delete(c.of, kind)
+	}
+}
+
+// Of is how many there are of a kind.
+func (c *Counts[K]) Of(kind K) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.of[kind]
 }
 
 // Event wakes everybody who waits for it to happen again.

@@ -14,6 +14,10 @@ type Meter struct {
 	amount float64 // weighted, with seconds: their quotient is the rate
 	spent  float64
 	at     time.Time // of the latest measurement
+
+	busy  int // pieces of work that were begun and did not end
+	since time.Time
+	done  int64 // by those that ended since
 }
 
 // NewMeter makes a meter whose figure is forgotten when nothing was measured for
@@ -31,12 +35,42 @@ func (m *Meter) Add(amount int64, spent time.Duration, now time.Time) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.addLocked(amount, spent, now)
+}
+
+func (m *Meter) addLocked(amount int64, spent time.Duration, now time.Time) {
 	if now.Sub(m.at) > m.lasts {
 		m.amount, m.spent = 0, 0
 	}
 	m.amount = keep*m.amount + float64(amount)
 	m.spent = keep*m.spent + spent.Seconds()
 	m.at = now
+}
+
+// longest is the time after which what goes on without a pause is measured.
+const longest = time.Second
+
+// Begin begins a piece of work; end is called once, with its amount, which may be
+// 0. Pieces that go on at the same time share the time: they are one measurement.
+func (m *Meter) Begin() (end func(amount int64, now time.Time)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.busy++; m.busy == 1 {
+		m.since, m.done = time.Now(), 0
+	}
+	return m.end
+}
+
+func (m *Meter) end(amount int64, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.busy--
+	m.done += amount
+	spent := time.Since(m.since)
+	if m.done > 0 && spent > 0 && (m.busy == 0 || spent > longest) {
+		m.addLocked(m.done, spent, now)
+		m.since, m.done = time.Now(), 0
+	}
 }
 
 // PerSecond is the rate; 0 when it is not known.

@@ -1,7 +1,9 @@
 package pace
 
 import (
+	"math"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -50,4 +52,46 @@ func TestCheaper(t *testing.T) {
 			t.Errorf("Cheaper(%d, %v, %d, %v) = %v", c.first, c.rate, c.second, c.other, got)
 		}
 	}
+}
+
+// Work that goes on at the same time shares the time: ten that take a while each
+// are ten times as fast as one; what comes to nothing takes time, and what never
+// pauses is measured all the same.
+func TestAtTheSameTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMeter(time.Minute)
+		begin := func(n int) (ends []func(int64, time.Time)) {
+			for range n {
+				ends = append(ends, m.Begin())
+			}
+			return ends
+		}
+		want := func(about string, perSecond float64) {
+			t.Helper()
+			if got := m.PerSecond(time.Now()); math.Abs(got-perSecond) > 1 {
+				t.Errorf("%s: %v per second, want %v", about, got, perSecond)
+			}
+		}
+		all := begin(10)
+		time.Sleep(100 * time.Millisecond)
+		for _, end := range all {
+			want("before the last", 0)
+			end(100, time.Now())
+		}
+		want("ten together", 10000)
+		all = begin(2)
+		time.Sleep(100 * time.Millisecond)
+		all[0](0, time.Now())
+		all[1](0, time.Now())
+		want("nothing came of it", 10000)
+		m = NewMeter(time.Minute)
+		end := m.Begin()
+		for range 300 { // the next begins before this one ends
+			next := m.Begin()
+			time.Sleep(10 * time.Millisecond)
+			end(10, time.Now())
+			end = next
+		}
+		want("without a pause", 1000)
+	})
 }

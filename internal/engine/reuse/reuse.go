@@ -4,6 +4,7 @@
 package reuse
 
 import (
+	"slices"
 	"sync"
 
 	"mneme/internal/kv"
@@ -135,13 +136,7 @@ func (g *Log[K]) Add(agent K, turn int, r Report) {
 }
 
 func (g *Log[K]) touch(agent K) {
-	for i, k := range g.order {
-		if k == agent {
-			g.order = append(g.order[:i], g.order[i+1:]...)
-			break
-		}
-	}
-	g.order = append(g.order, agent)
+	g.order = append(slices.DeleteFunc(g.order, func(k K) bool { return k == agent }), agent)
 	if len(g.order) > maxAgents {
 		delete(g.all, g.order[0])
 		g.order = g.order[1:]
@@ -161,4 +156,5 @@ func (g *Log[K]) Forget(agent K) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.all, agent)
+	g.order = slices.DeleteFunc(g.order, func(k K) bool { return k == agent })
 }

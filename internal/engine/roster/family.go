@@ -2,6 +2,7 @@ package roster
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -43,6 +44,7 @@ func (r *Roster) Member(namespace Namespace, family ID, text string) (id, parent
 	members := r.membersOf(namespace, family, text)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.dropClaimsLocked()
 	members = r.claimedLocked(members, Key{namespace, family}, text)
 	best, nearest := -1, -1
 	for i, m := range members {
@@ -109,14 +111,16 @@ func (r *Roster) seen(l lineage.Lineage, text string) int {
 	return lineage.SeenText(r.o.Tokens, l, text)
 }
 
+// dropClaimsLocked ends those, of all families, that no turn has followed.
+func (r *Roster) dropClaimsLocked() {
+	before := r.o.Clock().Add(-claimLasts)
+	maps.DeleteFunc(r.claims, func(key Key, c claim) bool { return c.at.Before(before) && !r.Turns.Busy(key) })
+}
+
 // claimedLocked adds what members are chosen for and have not answered yet.
 func (r *Roster) claimedLocked(members []member, family Key, text string) []member {
 	for key, c := range r.claims {
 		if name, _ := key.ID.member(); key.Namespace != family.Namespace || name != family.ID {
-			continue
-		}
-		if !r.Turns.Busy(key) && r.o.Clock().Sub(c.at) > claimLasts {
-			delete(r.claims, key)
 			continue
 		}
 		i := slices.IndexFunc(members, func(m member) bool { return m.key == key })

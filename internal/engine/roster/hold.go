@@ -91,6 +91,20 @@ func (r *Roster) isAwaited(key Key) bool {
 
 // --- time to live ---
 
+// KeepExpiring looks for agents that were unused for ttl until ctx is done.
+func (r *Roster) KeepExpiring(ctx context.Context, ttl time.Duration, stop func() bool) {
+	look := time.NewTicker(min(max(ttl/8, time.Second), time.Minute))
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+			r.Expire(ttl, stop)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // Expire deletes the agents that were last used longer than ttl ago, in use,
 // pinned and awaited ones aside, until stop says so.
 func (r *Roster) Expire(ttl time.Duration, stop func() bool) {

@@ -3,8 +3,10 @@ package roster
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"mneme/internal/kv"
+	"mneme/internal/lineage"
 	"mneme/internal/store"
 )
 
@@ -64,7 +66,7 @@ func (r *Roster) Existing(key Key) (*State, error) {
 }
 
 // Stored is an agent as it is on disk, where all of it must be; it names no KV but
-// such as is of our format. The caller need not hold the agent's turn.
+// such as is of our format and there. The caller need not hold the agent's turn.
 func (r *Roster) Stored(key Key) (store.Manifest, error) {
 	state, err := r.Existing(key)
 	switch {
@@ -77,7 +79,36 @@ func (r *Roster) Stored(key Key) (store.Manifest, error) {
 	if m.KVFingerprint != r.o.Served.KVFingerprint {
 		m.Keys, m.Tail, m.KVTokens, m.KVFingerprint = nil, nil, 0, r.o.Served.KVFingerprint
 	}
-	return m, err
+	return r.AsStored(m), err
+}
+
+// AsStored leaves out KV that is not on disk, or not any more, and what follows it:
+// it is computed again.
+func (r *Roster) AsStored(m store.Manifest) store.Manifest {
+	n := 0
+	for n < len(m.Keys) && r.stored(m.Keys[n]) {
+		n++
+	}
+	if n < len(m.Keys) || !r.tailStored(&m) {
+		m.Keys, m.KVTokens, m.Tail = m.Keys[:n:n], n*kv.BlockTokens, nil
+	}
+	return m
+}
+
+// stored tells whether a block of all groups is on disk, which is not to use it.
+func (r *Roster) stored(key kv.Key) bool {
+	for g := range r.pool.Spec().Groups {
+		if !r.store.Stored(key, g) {
+			return false
+		}
+	}
+	return true
+}
+
+// tailStored is the same of the tokens behind the last sealed block, if there are any.
+func (r *Roster) tailStored(m *store.Manifest) bool {
+	missing := func(t store.TailRef) bool { return !r.store.Stored(t.Key, t.Group) }
+	return m.KVTokens%kv.BlockTokens == 0 || len(m.Tail) > 0 && !slices.ContainsFunc(m.Tail, missing)
 }
 
 // withTail is a saved agent's manifest with what names the tail. Publish fills
@@ -111,6 +142,18 @@ func (r *Roster) Last(key Key) (store.Manifest, error) {
 		err = ErrNoAgent
 	}
 	return m, err
+}
+
+// KeptTurns are the turns whose tokens, or whose visible text, the new prompt
+// still begins with; a request that rolled the agent back leaves later ones out.
+func (r *Roster) KeptTurns(m *store.Manifest, prompt lineage.Lineage) []store.Turn {
+	tokens := lineage.CommonPrefix(m.Tokens, prompt.Tokens)
+	text := lineage.CommonText(r.o.Tokens, lineage.Lineage{Tokens: m.Tokens, Ends: m.Ends}, prompt)
+	n := 0
+	for n < len(m.Turns) && (m.Turns[n].Tokens <= tokens || m.Turns[n].TextEnd <= text) {
+		n++
+	}
+	return append([]store.Turn(nil), m.Turns[:n]...)
 }
 
 // --- refusals ---
@@ -167,17 +210,13 @@ func (r *Roster) Delete(key Key) error {
 
 // erase deletes an agent whose turn the caller holds; nothing of it stays findable.
 func (r *Roster) erase(key Key) error {
-	state, err := r.Existing(key)
-	if err != nil && !deletable(err) {
+	if _, err := r.Existing(key); err != nil && !deletable(err) {
 		return err
 	}
 	if err := r.store.Delete(string(key.Namespace), string(key.ID)); err != nil && !errors.Is(err, store.ErrNoAgent) {
 		return err
 	}
 	r.forget(key)
-	if state != nil {
-		r.pool.Forget(state.Manifest.Keys)
-	}
 	return nil
 }
 

@@ -7,6 +7,7 @@ package roster
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,7 +42,8 @@ func (s *State) Exists() bool { return s != nil && (s.Saved || len(s.Manifest.Tu
 //
 // Lock order: its mutex before the pool's and the turnstile's.
 type Roster struct {
-	Turns turnstile.Turnstile[Key]
+	Turns  turnstile.Turnstile[Key]
+	Forgot func(Key) // if set, is told of agents that are deleted, outside of any lock
 
 	o        Options
 	pool     *kv.Pool
@@ -109,11 +111,12 @@ func (r *Roster) Stats() Stats {
 	}
 }
 
-// Remember keeps what a turn's text was made of.
-func (r *Roster) Remember(namespace Namespace, l lineage.Lineage) {
+// Remember keeps what a turn's text was made of; of is its agent, or only where
+// one without an agent ran.
+func (r *Roster) Remember(of Key, l lineage.Lineage) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.recent.Add(string(namespace), l)
+	r.recent.Add(string(of.Namespace), string(of.ID), l)
 }
 
 // Remembered lists a namespace's latest lineages, the newest first.
@@ -160,13 +163,24 @@ func (r *Roster) Publish(key Key, s *State) {
 	delete(r.claims, key)
 }
 
-// forget is for an agent that is deleted: nothing of its name is left.
+// forget is for an agent that is deleted: nothing of its name is left, and no block
+// in memory that went with it from the disk.
 func (r *Roster) forget(key Key) {
+	r.forgetName(key)
+	r.pool.Forget(slices.DeleteFunc(r.pool.Cached(), r.stored))
+	if r.Forgot != nil {
+		r.Forgot(key)
+	}
+}
+
+func (r *Roster) forgetName(key Key) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.setLocked(key, nil)
 	delete(r.pinned, key)
 	delete(r.awaited, key)
+	delete(r.claims, key)
+	r.recent.Forget(string(key.Namespace), string(key.ID))
 }
 
 // Install sets the state of a saved agent that no turn made, and describes it.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -166,5 +167,26 @@ func TestIDs(t *testing.T) {
 		if err := id.Check(); (err == nil) != ok {
 			t.Errorf("%q: %v", string(id), err)
 		}
+	}
+}
+
+// What a member was chosen for is forgotten when no turn follows, whoever asks
+// next; of a turn that runs it is not.
+func TestClaimsEnd(t *testing.T) {
+	r, now := open(t)
+	for _, id := range []ID{"gone", "runs"} {
+		r.Member("a", id, "hello")
+	}
+	leave, _ := r.Turns.TryEnter(key("runs"))
+	*now = now.Add(claimLasts + time.Second)
+	r.Member("b", "other", "hello")
+	leave()
+	var left []ID
+	for key := range r.claims {
+		left = append(left, key.ID)
+	}
+	slices.Sort(left)
+	if got := fmt.Sprint(left); got != "[other runs]" {
+		t.Errorf("claims of %s, want those of a turn that runs and of the last one", got)
 	}
 }

@@ -44,6 +44,7 @@ type Completed struct {
 	Start  Start
 	// TimeToFirst is from Submit to the first sampled token.
 	TimeToFirst time.Duration
+	Timings     Timings
 	// Prompt has an element per prompt token when they were to be scored.
 	Prompt []PromptToken
 	// PublishErr is set when the turn was answered but could not be stored.
@@ -79,6 +80,8 @@ type Stream struct {
 	queue  []Output // from head on not yet read
 	head   int
 	cached int
+	first  time.Duration // when the first output was expected; 0 when that was not known
+	began  Timings       // what they were at the first output
 	ended  bool
 	result Completed
 	err    error
@@ -127,11 +130,34 @@ func (s *Stream) Cached() int {
 	return s.cached
 }
 
-// Begin says how many of the prompt's tokens were not computed.
-func (s *Stream) Begin(cached int) {
+// Timings are those of the phases before the first output, from that on.
+func (s *Stream) Timings() Timings {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.cached = cached
+	return s.began
+}
+
+// Begin says how many of the prompt's tokens were not computed, and where the time
+// until now went.
+func (s *Stream) Begin(cached int, t Timings) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cached, s.began = cached, t
+}
+
+// Predict says when the first output is expected, from the turn's beginning.
+func (s *Stream) Predict(first time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.first = first
+}
+
+// Predicted is when the first output was expected as the turn began; false when
+// that was not known.
+func (s *Stream) Predicted() (first time.Duration, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.first, s.first > 0
 }
 
 // Result is the turn's end, after Next said false.
