@@ -24,6 +24,7 @@ import (
 	"mneme/internal/api/turn"
 	"mneme/internal/api/wire"
 	"mneme/internal/engine"
+	"mneme/internal/trace"
 	"mneme/internal/vfs"
 )
 
@@ -49,6 +50,7 @@ type Options struct {
 	Version     VersionInfo      // for /version
 	Aliases     []string         // further names a request may give the model
 	Access      *access.Gate     // who may ask for what; default: this machine without a key
+	Trace       *trace.Tracer    // where spans of requests go; default: nowhere
 	Clock       func() time.Time // default: time.Now
 	NewID       func() string    // the random part of ids; default: 24 hex digits
 
@@ -135,10 +137,11 @@ type Server struct {
 func New(e Engine, o Options) *Server {
 	s := &Server{options: o.withDefaults(), mux: http.NewServeMux()}
 	s.began = s.options.Clock()
-	s.meter = meter.New(s.stats)
+	s.meter = meter.New(s.stats, s.ready, s.options.Trace.Stats)
 	s.line = &wire.Line{
 		Log:          s.options.Log,
 		Meter:        s.meter,
+		Trace:        s.options.Trace,
 		BodyLimit:    s.options.BodyLimit,
 		BodyPatience: s.options.BodyPatience,
 		Clock:        s.options.Clock,
@@ -183,6 +186,15 @@ func (s *Server) attached() Engine {
 		return *e
 	}
 	return nil
+}
+
+// ready says why no turn would be taken now, or nil.
+func (s *Server) ready() error {
+	e := s.attached()
+	if e == nil {
+		return wire.ErrLoading
+	}
+	return e.Ready()
 }
 
 // stats are the engine's, once there is one.

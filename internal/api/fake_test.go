@@ -82,10 +82,12 @@ type fake struct {
 	bare      bool // the model has no template
 	abandoned int  // streams closed before their end
 	panics    bool
-	refuses   error  // what operations on agents say
-	exported  []byte // what Export writes
-	exportErr error  // what it says then
-	imported  string // the name in an export that is imported
+	bug       bool          // reading a stream panics after its first output
+	predicted time.Duration // what streams say of their first output
+	refuses   error         // what operations on agents say
+	exported  []byte        // what Export writes
+	exportErr error         // what it says then
+	imported  string        // the name in an export that is imported
 	family    family
 	replies   []string // what later turns say, when there are several
 	reports   map[string]map[int]reuse.Report
@@ -161,10 +163,23 @@ type fakeStream struct {
 	over    bool
 }
 
+// fakeTimings are those of every turn of the fake's; they are known from its first
+// output on.
+var fakeTimings = engine.Timings{
+	Queue: 1500 * time.Microsecond, Restore: 2 * time.Millisecond, Prefill: 36500 * time.Microsecond, Decode: 80 * time.Millisecond, Save: 3 * time.Millisecond,
+}
+
+func (s *fakeStream) Timings() engine.Timings {
+	return engine.Timings{Queue: fakeTimings.Queue, Restore: fakeTimings.Restore, Prefill: fakeTimings.Prefill}
+}
+
 func (s *fakeStream) Prompt() []token.ID { return s.prompt }
 
 func (s *fakeStream) Next(ctx context.Context) (engine.Output, bool) {
 	if len(s.given) > 0 {
+		if s.fake.bug {
+			panic("the parser has a bug")
+		}
 		if s.fake.breaks != nil || !s.wait(ctx) {
 			return engine.Output{}, false
 		}
@@ -217,6 +232,7 @@ func (f *fake) finish(s *fakeStream) engine.Completed {
 		Start:       engine.StartUncached,
 		Usage:       engine.Usage{Prompt: len(s.prompt), Completion: len(s.given)},
 		TimeToFirst: 40 * time.Millisecond,
+		Timings:     fakeTimings,
 		PublishErr:  f.publish,
 	}
 	if n := len(s.given); n > 0 && s.given[n-1] == 1 {
@@ -345,6 +361,7 @@ func (f *fake) Evict(ctx context.Context, namespace engine.Namespace, id engine.
 func (f *fake) Info() engine.Info {
 	i := engine.Info{
 		Model: "letters", Fingerprint: "0123456789abcdef", Context: 4096, KVFormat: "q4", KVBytesPerToken: 12960,
+		KV:     kv.Spec{Format: kv.FormatQ4, Groups: []kv.Group{{Layers: []int{0}, KVHeads: 1, KDim: 64, VDim: 64}}},
 		Kernel: "generic", NumericsClass: "generic", Tokenizer: letters(),
 	}
 	if !f.bare {

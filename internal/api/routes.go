@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/http"
@@ -23,12 +24,13 @@ type handler func(x *wire.Exchange, e Engine) error
 
 // route is one path with its methods.
 type route struct {
-	path    string // a ServeMux pattern without a method; also the metrics label
-	early   bool   // works without an engine
-	probe   bool   // asked all day long by machines; logged quietly
-	vendor  vendor
-	door    access.Door
-	methods map[string]handler
+	path      string // a ServeMux pattern without a method; also the metrics label
+	early     bool   // works without an engine
+	probe     bool   // asked all day long by machines; logged quietly
+	vendor    vendor
+	operation string // what its turns are in a trace; "": chat
+	door      access.Door
+	methods   map[string]handler
 }
 
 // vendor is whose dialect a path speaks; our own paths speak OpenAI's.
@@ -41,10 +43,11 @@ const (
 
 // line is how exchanges on the route are spelled.
 func (r route) line() wire.Route {
+	line := wire.Route{Path: r.path, Probe: r.probe, Dialect: openai.Dialect{}, Operation: cmp.Or(r.operation, "chat")}
 	if r.vendor == ofAnthropic {
-		return wire.Route{Path: r.path, Probe: r.probe, Dialect: anthropic.Dialect{}, NamesID: anthropic.RequestHeader}
+		line.Dialect, line.NamesID = anthropic.Dialect{}, anthropic.RequestHeader
 	}
-	return wire.Route{Path: r.path, Probe: r.probe, Dialect: openai.Dialect{}}
+	return line
 }
 
 const (
@@ -90,7 +93,7 @@ func growing(h handler) handler {
 func (s *Server) dialects() []route {
 	return []route{
 		{path: "/v1/chat/completions", methods: map[string]handler{post: computing(s.turns(openai.ChatCompletions))}},
-		{path: "/v1/completions", methods: map[string]handler{post: computing(s.turns(openai.Completions))}},
+		{path: "/v1/completions", operation: "text_completion", methods: map[string]handler{post: computing(s.turns(openai.Completions))}},
 		{path: "/v1/messages", vendor: ofAnthropic, methods: map[string]handler{post: computing(s.messages(anthropic.Create))}},
 		{path: "/v1/messages/count_tokens", vendor: ofAnthropic, methods: map[string]handler{post: s.messages(anthropic.CountTokens)}},
 		{path: "/v1/responses", methods: map[string]handler{post: computing(s.responses(responses.Desk.Create))}},

@@ -9,6 +9,7 @@ import (
 
 	"mneme/internal/api"
 	"mneme/internal/engine"
+	"mneme/internal/kv"
 )
 
 // chunked sends a chat without saying how long it is.
@@ -38,11 +39,12 @@ func TestModels(t *testing.T) {
 		"type":"invalid_request_error","param":"model","code":"model_not_found"}}`)
 }
 
-// How many agents fit is asked for 4,096 tokens and for the context.
+// How many agents fit is asked for 4,096 tokens and for the context: a window costs
+// its length, and each agent has an open block.
 func TestAgentsFit(t *testing.T) {
 	for context, want := range map[int]string{
-		8192: `"kv_memory_bytes":10000,"agents_fit":[{"tokens":4096,"agents":2},{"tokens":8192,"agents":1}]`,
-		512:  `"kv_memory_bytes":10000,"agents_fit":[{"tokens":512,"agents":19}]`,
+		8192: `"kv_memory_bytes":4194304,"agents_fit":[{"tokens":4096,"agents":12},{"tokens":8192,"agents":6}]`,
+		512:  `"kv_memory_bytes":4194304,"agents_fit":[{"tokens":512,"agents":50}]`,
 	} {
 		b := newBench(t)
 		b.api.Attach(sized{b.fake, context})
@@ -52,7 +54,7 @@ func TestAgentsFit(t *testing.T) {
 	}
 }
 
-// sized is an engine of small tokens and a context of so many.
+// sized is an engine with a window and a context of so many.
 type sized struct {
 	*fake
 	context int
@@ -60,8 +62,13 @@ type sized struct {
 
 func (s sized) Info() engine.Info {
 	info := s.fake.Info()
-	info.Context, info.KVBytesPerToken = s.context, 1
+	info.Context = s.context
+	info.KV.Groups = append(info.KV.Groups, kv.Group{Layers: []int{1}, KVHeads: 1, KDim: 64, VDim: 64, Window: 128})
 	return info
+}
+
+func (s sized) Stats() engine.Stats {
+	return engine.Stats{Pool: kv.Stats{TotalBytes: 4 << 20}}
 }
 
 func TestTokens(t *testing.T) {

@@ -34,6 +34,7 @@ type Limits struct {
 	Requests  Rate
 	Tokens    Rate  // prompt tokens that were computed, and those generated
 	DiskBytes int64 // of its agents
+	Weight    int   // of its share beside other keys; 0 is 1
 }
 
 // Rate is so much in a time, as in 60 a minute.

@@ -56,6 +56,9 @@ func (v *visit) spent(what string, r Rate, wait time.Duration) error {
 	}
 }
 
+// Weight is the key's.
+func (v *visit) Weight() int { return v.key.Limits.Weight }
+
 // MayGrow refuses more when the key's agents have more of the disk than they may.
 // To wait does not help, so it is no 429.
 func (v *visit) MayGrow() error {

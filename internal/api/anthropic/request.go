@@ -10,6 +10,7 @@ import (
 	"mneme/internal/api/talk"
 	"mneme/internal/api/turn"
 	"mneme/internal/api/wire"
+	"mneme/internal/engine"
 	"mneme/internal/sample"
 )
 
@@ -88,7 +89,7 @@ func asked(o *fields.Object) turn.Ask {
 	p.MinP = o.Number("min_p", p.MinP, 0, 1)
 	p.RepetitionPenalty = o.Number("repetition_penalty", p.RepetitionPenalty, 0, 10)
 	p.Seed = uint64(o.Int("seed", 0, math.MinInt64, math.MaxInt64))
-	return turn.Ask{Sampling: p, Seeded: o.Has("seed"), Stop: stops(o), IgnoreEOS: o.Bool("ignore_eos", false)}
+	return turn.Ask{Sampling: p, Seeded: o.Has("seed"), Stop: stops(o), IgnoreEOS: o.Bool("ignore_eos", false), Priority: int(o.Int("priority", 0, engine.MinPriority, engine.MaxPriority))}
 }
 
 // checked is what sample itself has to say about p.

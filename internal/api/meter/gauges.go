@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"mneme/internal/engine"
+	"mneme/internal/engine/tally"
 )
 
 // gauges collects from the engine's Stats, of one instant each time.
@@ -45,8 +46,29 @@ var readings = []reading{
 	refused("import_damaged", func(r engine.Refused) int64 { return r.Damaged }),
 	total("mneme_store_errors_total", "Failed reads and writes of the store.", func(s engine.Stats) int64 { return s.StoreErrors }),
 	total("mneme_store_quarantined_total", "Blocks on disk that were found damaged and set aside.", func(s engine.Stats) int64 { return s.Store.Quarantined }),
+	now("mneme_store_agents", "Agents on disk.", func(s engine.Stats) float64 { return float64(s.Store.Agents) }),
+	now("mneme_store_agent_bytes", "Bytes of agents' files on disk.", func(s engine.Stats) float64 { return float64(s.Store.AgentBytes) }),
+	now("mneme_store_block_bytes", "Bytes of KV blocks on disk.", func(s engine.Stats) float64 { return float64(s.Store.SegmentBytes) }),
+	now("mneme_store_named_bytes", "Bytes of KV blocks on disk that an agent names.", func(s engine.Stats) float64 { return float64(s.Store.NamedBytes) }),
+	now("mneme_store_queued_bytes", "Bytes of KV blocks that wait to be written.", func(s engine.Stats) float64 { return float64(s.Store.QueuedBytes) }),
+	total("mneme_store_blocks_dropped_total", "KV blocks that could not be written, or were lost; they will be computed again.", func(s engine.Stats) int64 { return s.Store.Dropped }),
+	total("mneme_store_blocks_evicted_total", "KV blocks that no agent named and that were dropped for --kv-disk.", func(s engine.Stats) int64 { return s.Store.Evicted }),
+	total("mneme_store_agents_damaged_total", "Agents that have lost turns to damage, or cannot be read.", func(s engine.Stats) int64 { return s.Store.DamagedManifests }),
 	total("mneme_turns_preempted_total", "Turns that gave their blocks back and began again.", func(s engine.Stats) int64 { return s.Preempted }),
+	total("mneme_step_stuck", "Steps that took longer than 30 seconds.", func(s engine.Stats) int64 { return s.Stuck }),
 	total("mneme_sequences_surplus_total", "Ends of sequences that did not run; always 0, or a defect.", func(s engine.Stats) int64 { return s.Surplus }),
+}
+
+// histograms are what the engine counts by size.
+var histograms = []struct {
+	desc   *prometheus.Desc
+	counts func(tally.Figures) tally.Counts
+}{
+	{newDesc("mneme_step_seconds", "Time of a step."), func(f tally.Figures) tally.Counts { return f.Seconds }},
+	{newDesc("mneme_step_sequences", "Turns in a step."), func(f tally.Figures) tally.Counts { return f.Sequences }},
+	{newDesc("mneme_step_budget_used", "Part of a step's budget for prompts that was used, of steps that computed some."), func(f tally.Figures) tally.Counts { return f.Prompts }},
+	{newDesc("mneme_queue_wait_seconds", "Time from a turn's arrival to its admission."), func(f tally.Figures) tally.Counts { return f.Waits }},
+	{newDesc("mneme_token_gap_seconds", "Time between two tokens of a turn."), func(f tally.Figures) tally.Counts { return f.Gaps }},
 }
 
 // now is a state; total a count since the start.
@@ -74,6 +96,9 @@ func (g gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, r := range readings {
 		ch <- r.desc
 	}
+	for _, h := range histograms {
+		ch <- h.desc
+	}
 }
 
 // Collect implements prometheus.Collector; without an engine there is nothing.
@@ -84,6 +109,10 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, r := range readings {
 		ch <- prometheus.MustNewConstMetric(r.desc, r.kind, r.value(stats), r.labels...)
+	}
+	for _, h := range histograms {
+		c := h.counts(stats.Steps)
+		ch <- prometheus.MustNewConstHistogram(h.desc, c.Total, c.Sum, c.Below)
 	}
 	collectPool(ch, stats.Pool)
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"mneme/internal/engine"
+	"mneme/internal/engine/stream"
+	"mneme/internal/trace"
 )
 
 // Meter counts what the server did.
@@ -27,12 +29,14 @@ type Meter struct {
 	cached     prometheus.Counter
 	completion prometheus.Counter
 	first      *prometheus.HistogramVec
+	phases     *prometheus.HistogramVec
 	keys       *prometheus.CounterVec
 	spent      *prometheus.CounterVec
 }
 
-// New makes a meter; stats has an engine's, or says that there is none yet.
-func New(stats func() (s engine.Stats, ok bool)) *Meter {
+// New makes a meter; stats has an engine's, or says that there is none yet; ready
+// says why no turn would be taken; spans has what became of those of requests.
+func New(stats func() (s engine.Stats, ok bool), ready func() error, spans func() trace.Stats) *Meter {
 	m := &Meter{
 		registry:   prometheus.NewRegistry(),
 		requests:   newCounters("mneme_requests_total", "HTTP requests by route and status; 499 when the client went away.", "route", "status"),
@@ -45,13 +49,24 @@ func New(stats func() (s engine.Stats, ok bool)) *Meter {
 			Help:    "Time from the request to its first token, by how the turn started.",
 			Buckets: prometheus.ExponentialBuckets(0.005, 2, 16), // to 164 s
 		}, []string{"start"}),
+		phases: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "mneme_turn_phase_seconds",
+			Help:    "Where the time of completed turns went: queue, restore, prefill, decode, save.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 10), // to 262 s
+		}, []string{"phase"}),
 		keys:  newCounters("mneme_key_requests_total", "HTTP requests by the name of their API key and status.", "key", "status"),
 		spent: newCounters("mneme_key_tokens_total", "Tokens computed or generated for an API key, by its name.", "key"),
 	}
 	for _, start := range []engine.Start{engine.StartUncached, engine.StartHot, engine.StartRestored} {
 		m.first.WithLabelValues(string(start))
 	}
-	m.registry.MustRegister(m.requests, m.refused, m.computed, m.cached, m.completion, m.first, m.keys, m.spent, gauges{stats},
+	for _, p := range stream.Phases() {
+		m.phases.WithLabelValues(p.String())
+	}
+	for _, reason := range []string{"internal_error", "no_space", "queue_full"} { // else the first would be no increase to Prometheus
+		m.refused.WithLabelValues(reason)
+	}
+	m.registry.MustRegister(m.requests, m.refused, m.computed, m.cached, m.completion, m.first, m.phases, m.keys, m.spent, gauges{stats}, server{ready, spans},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -86,6 +101,9 @@ func (m *Meter) Turn(done engine.Completed) {
 	m.cached.Add(float64(done.Usage.Cached))
 	m.completion.Add(float64(done.Usage.Completion))
 	m.first.WithLabelValues(string(done.Start)).Observe(done.TimeToFirst.Seconds())
+	for _, p := range stream.Phases() {
+		m.phases.WithLabelValues(p.String()).Observe(done.Timings.Of(p).Seconds())
+	}
 }
 
 // ServeHTTP answers with all metrics.

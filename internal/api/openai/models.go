@@ -72,15 +72,14 @@ func served(d *turn.Desk) Model {
 }
 
 // agentsFit counts agents of the usual size, if the context has room for it, and
-// of the whole context, by what their tokens take in sealed blocks.
+// of the whole context, by what their tables take between turns.
 func agentsFit(memoryBytes int64, info engine.Info) []Fit {
 	var fits []Fit
 	for _, tokens := range []int{usualAgent, info.Context} {
 		if tokens > info.Context || len(fits) > 0 && fits[0].Tokens == tokens {
 			continue
 		}
-		bytes := int64(tokens) * int64(info.KVBytesPerToken)
-		fits = append(fits, Fit{tokens, memoryBytes / max(1, bytes)})
+		fits = append(fits, Fit{tokens, memoryBytes / max(1, info.KV.TableBytes(tokens))})
 	}
 	return fits
 }

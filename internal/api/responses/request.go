@@ -107,8 +107,10 @@ func (r *Request) talk(o *fields.Object) {
 
 // choice leaves the choice of a tool that runs elsewhere to the model.
 func choice(o *fields.Object) talk.Choice {
-	if c, ok := o.Value("tool_choice").(map[string]any); ok && c["type"] != "function" {
-		return talk.Choice{Single: !o.Bool("parallel_tool_calls", true)}
+	if c, ok := o.Value("tool_choice").(map[string]any); ok {
+		if kind, isText := c["type"].(string); isText && kind != "function" {
+			return talk.Choice{Single: !o.Bool("parallel_tool_calls", true)}
+		}
 	}
 	return ask.Choice(o)
 }

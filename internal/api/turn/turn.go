@@ -42,9 +42,16 @@ type Stream interface {
 	Close()
 }
 
+// predicted is a stream that was told, as it began, when its first output is
+// expected.
+type predicted interface{ Predicted() (time.Duration, bool) }
+
 // knowing is a stream that knows, once its first output has come, how many
 // tokens of its prompt were not computed for it.
 type knowing interface{ Cached() int }
+
+// timing is a stream that knows by then where the time went.
+type timing interface{ Timings() engine.Timings }
 
 // Desk takes the turns of one exchange.
 type Desk struct {
@@ -70,6 +77,7 @@ type Ask struct {
 	MaxTokens int  // 0: as many as there is room for
 	Stop      []string
 	IgnoreEOS bool
+	Priority  int // the higher goes first
 }
 
 // Sink hears a turn as it runs; an error of it ends the turn, and its agent
@@ -112,6 +120,8 @@ func (d *Desk) NewTurn(a Ask) engine.Request {
 		Sampling:  a.Sampling,
 		Stop:      a.Stop,
 		IgnoreEOS: a.IgnoreEOS,
+		Priority:  a.Priority,
+		Weight:    float64(d.Account.Weight()),
 	}
 }
 
@@ -132,19 +142,27 @@ func (d *Desk) RunAll(requests []engine.Request, to []Sink) ([]engine.Completed,
 	if err := d.mayRun(requests); err != nil {
 		return nil, err
 	}
+	most, err := d.MaxFirst()
+	if err != nil {
+		return nil, err
+	}
 	d.begin(requests[0].Text)
-	streams := make([]Stream, len(requests))
+	streams, began := make([]Stream, len(requests)), make([]time.Time, len(requests))
 	for i, r := range requests {
-		var err error
+		r.MaxFirst = most
+		began[i] = d.Now()
 		if streams[i], err = d.Engine.Submit(ctx, r); err != nil {
 			return nil, err
 		}
 		defer streams[i].Close()
 	}
+	d.predict(streams[0])
 	all := make([]engine.Completed, len(requests))
 	for i, stream := range streams {
-		done, heard, err := hearOut(ctx, stream, to[i])
+		done, heard, err := d.hearOut(ctx, stream, to[i])
+		taken := wire.Turn{Model: d.Engine.Info().Model, Began: began[i], Completed: done}
 		if err != nil {
+			d.Unfinished(taken)
 			if ctx.Err() != nil || errors.Is(err, wire.ErrGone) {
 				d.Spend(begun(streams[i:], heard.outputs, i == 0))
 			}
@@ -155,10 +173,20 @@ func (d *Desk) RunAll(requests []engine.Request, to []Sink) ([]engine.Completed,
 		} else {
 			done.Usage.Prompt, done.Usage.Cached = 0, 0
 		}
-		d.Completed(done)
+		taken.Completed = done
+		d.Completed(taken)
 		all[i] = done
 	}
 	return all, nil
+}
+
+// predict has the answer say when the first token is expected, if that is known.
+func (d *Desk) predict(s Stream) {
+	if p, ok := s.(predicted); ok {
+		if first, known := p.Predicted(); known {
+			d.Predicts(first)
+		}
+	}
 }
 
 // mayRun refuses turns that would have agents take more of the disk than they may.
@@ -184,14 +212,20 @@ func begun(streams []Stream, heard int, prompt bool) int {
 
 // heard is what came of a stream.
 type heard struct {
+	desk    *Desk
 	outputs int
 	text    strings.Builder
 }
 
-// hearOut has to hear a stream to its end.
-func hearOut(ctx context.Context, stream Stream, to Sink) (done engine.Completed, h heard, err error) {
+// hearOut has to hear a stream to its end. What is known of the time of one that
+// broke off is in done too.
+func (d *Desk) hearOut(ctx context.Context, stream Stream, to Sink) (done engine.Completed, h heard, err error) {
+	h.desk = d
 	if err = h.all(ctx, stream, to); err == nil {
 		done, err = stream.Result()
+	}
+	if s, knows := stream.(timing); knows && err != nil && done.Timings == (engine.Timings{}) {
+		done.Timings = s.Timings()
 	}
 	return done, h, err
 }
@@ -202,6 +236,9 @@ func (h *heard) all(ctx context.Context, stream Stream, to Sink) error {
 		return err
 	}
 	out, ok := stream.Next(ctx)
+	if s, knows := stream.(timing); ok && knows {
+		h.desk.Begun(s.Timings())
+	}
 	if s, waits := to.(Started); ok && waits {
 		if err := s.Started(cached(stream)); err != nil {
 			return err

@@ -6,6 +6,7 @@ type Account interface {
 	MayCompute() error // refuses a turn when no tokens are left for it
 	MayGrow() error    // refuses what would have agents take more of the disk
 	Spent(tokens int)  // that were computed or generated
+	Weight() int       // of its share where turns compete; 0 is 1
 }
 
 // anyone has no limits.
@@ -15,6 +16,7 @@ func (anyone) Name() string      { return "" }
 func (anyone) MayCompute() error { return nil }
 func (anyone) MayGrow() error    { return nil }
 func (anyone) Spent(int)         {}
+func (anyone) Weight() int       { return 0 }
 
 // Anyone is the account of all where nobody has one.
 func Anyone() Account { return anyone{} }

@@ -10,15 +10,17 @@ import (
 	"time"
 
 	"mneme/internal/engine"
+	"mneme/internal/trace"
 )
 
 // statusClientGone is logged and counted when nobody was left to answer.
 const statusClientGone = 499
 
-// Line is what all exchanges of a server share; every field is set.
+// Line is what all exchanges of a server share; every field but Trace is set.
 type Line struct {
 	Log          *slog.Logger
 	Meter        Meter
+	Trace        *trace.Tracer    // nil where nothing is traced
 	BodyLimit    int64            // bytes of a request body
 	BodyPatience time.Duration    // how long nothing of a body may come
 	Clock        func() time.Time // what the time is
@@ -36,10 +38,11 @@ type Meter interface {
 
 // Route is what an exchange knows of the path it came by.
 type Route struct {
-	Path    string // a ServeMux pattern without a method
-	Probe   bool   // asked all day long by machines; logged quietly
-	Dialect Dialect
-	NamesID string // a second header that carries the request's id; "" for none
+	Path      string // a ServeMux pattern without a method
+	Probe     bool   // asked all day long by machines; logged quietly, and not traced
+	Dialect   Dialect
+	NamesID   string // a second header that carries the request's id; "" for none
+	Operation string // what its turns are in a trace, such as chat
 }
 
 // Dialect is how a vendor spells what went wrong.
@@ -69,6 +72,9 @@ type Exchange struct {
 	began   time.Time
 	events  *Events           // once the answer is a stream
 	done    *engine.Completed // once a turn ended well
+	turns   []Turn            // as far as they came
+	timed   bool              // the answer says where the time went
+	span    *trace.Span       // nil when it is not traced
 	failure error             // why the answer is an error
 	gone    bool              // the client went away
 	bug     bool              // the handler panicked
@@ -100,6 +106,9 @@ func (l *Line) begin(r Route, w http.ResponseWriter, request *http.Request) *Exc
 		w:         &writer{ResponseWriter: w},
 		began:     l.Clock(),
 	}
+	if !r.Probe {
+		x.span = l.Trace.Begin(request.Method+" "+r.Path, request.Header, x.began)
+	}
 	x.Header().Set(requestHeader, x.ID)
 	if r.NamesID != "" {
 		x.Header().Set(r.NamesID, x.ID)
@@ -130,7 +139,9 @@ func (x *Exchange) end() {
 	if key := x.Account.Name(); key != "" {
 		x.line.Meter.Key(key, x.status())
 	}
-	x.line.Log.LogAttrs(x.Request.Context(), x.level(), "request", x.attrs()...)
+	now := x.line.Clock()
+	x.line.Log.LogAttrs(x.Request.Context(), x.level(), "request", x.attrs(now)...)
+	x.endSpan(now)
 }
 
 // tear is deferred before end: what was sent of a torn answer must not look like
@@ -152,7 +163,10 @@ func (x *Exchange) status() int {
 // Completed enters a turn in the ledger: the metrics and the log line say what
 // its usage says. Of several turns the line has the sums, the start of the first
 // and the end of the last.
-func (x *Exchange) Completed(done engine.Completed) {
+func (x *Exchange) Completed(t Turn) {
+	done := t.Completed
+	x.turns = append(x.turns, t)
+	x.timing(done.Timings)
 	x.line.Meter.Turn(done)
 	x.Spend(done.Usage.Prompt - done.Usage.Cached + done.Usage.Completion)
 	if x.done == nil {

@@ -24,12 +24,15 @@ func (x *Exchange) level() slog.Level {
 	}
 }
 
-func (x *Exchange) attrs() []slog.Attr {
+func (x *Exchange) attrs(now time.Time) []slog.Attr {
 	attrs := []slog.Attr{
 		slog.String("id", x.ID),
 		slog.String("method", x.Request.Method),
 		slog.String("route", x.route.Path),
 		slog.Int("status", x.status()),
+	}
+	if id := x.span.TraceID(); id != "" {
+		attrs = append(attrs, slog.String("trace_id", id))
 	}
 	if key := x.Account.Name(); key != "" {
 		attrs = append(attrs, slog.String("key", key))
@@ -43,7 +46,7 @@ func (x *Exchange) attrs() []slog.Attr {
 	if x.failure != nil {
 		attrs = append(attrs, slog.String("error", x.failure.Error()))
 	}
-	return append(attrs, millis("total_ms", x.line.Clock().Sub(x.began)))
+	return append(attrs, millis("total_ms", now.Sub(x.began)))
 }
 
 func turnAttrs(done *engine.Completed) []slog.Attr {

@@ -66,6 +66,9 @@ func (x *Exchange) refusal(err error) *Error {
 	if e := badRequest(err, x.Input); e != nil {
 		return e
 	}
+	if e := x.busyRefusal(err); e != nil {
+		return e
+	}
 	if e := agentRefusal(err, string(x.Agent)); e != nil {
 		return e
 	}

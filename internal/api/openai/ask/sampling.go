@@ -7,6 +7,7 @@ import (
 
 	"mneme/internal/api/fields"
 	"mneme/internal/api/turn"
+	"mneme/internal/engine"
 	"mneme/internal/sample"
 	"mneme/internal/token"
 )
@@ -26,6 +27,7 @@ func Turn(o *fields.Object, vocab int) turn.Ask {
 		Seeded:    o.Has("seed"),
 		Stop:      stops(o),
 		IgnoreEOS: o.Bool("ignore_eos", false),
+		Priority:  int(o.Int("priority", 0, engine.MinPriority, engine.MaxPriority)),
 	}
 }
 
