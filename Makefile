@@ -20,7 +20,7 @@ DATE    := $(shell git show -s --format=%cI HEAD 2>/dev/null)
 CLI     := mneme/internal/cli
 LDFLAGS := -s -w -X $(CLI).version=$(VERSION) -X $(CLI).commit=$(COMMIT) -X $(CLI).date=$(DATE)
 
-RACED      := kv engine lineage turnstile waiting schedule team store api token chat sample vfs hub
+RACED      := kv engine trace lineage turnstile waiting schedule team store api token chat sample vfs hub
 INVARIANTS := kv engine
 NOASM      := tensor team model
 COVERED    := kv engine store

@@ -50,6 +50,7 @@ var floors = map[string]int{
 	"internal/sample":        0,
 	"internal/team":          0,
 	"internal/token":         0,
+	"internal/trace":         0,
 	"internal/turnstile":     0,
 	"internal/waiting":       0,
 	"internal/vfs":           0,
@@ -129,6 +130,9 @@ var beside = map[[2]string]string{
 	{"internal/store/verify", "internal/store/journal"}:     "agents' files too",
 	{"internal/store/verify", "internal/store/segments"}:    "and segments",
 	{"internal/sample", "internal/token"}:                   "a sampler chooses token ids",
+	{"internal/engine/terms", "internal/engine/roster"}:     "what an engine counts, its roster counts too",
+	{"internal/engine/terms", "internal/engine/tally"}:      "and by size",
+	{"internal/engine/roster", "internal/engine/stream"}:    "a turn that an agent has had ended for a reason",
 }
 
 // inTests lists further arrows that only _test.go files have.

@@ -50,7 +50,8 @@ func TestWrongUsage(t *testing.T) {
 	for _, c := range []struct{ line, says string }{
 		{"", "mneme: which command? one of agents, bench,"},
 		{"srve", `mneme: unknown command "srve" (did you mean "serve"?)`},
-		{"serve --gap-target 100ms", "mneme serve: unknown flag: --gap-target"},
+		{"serve --speed 9", "mneme serve: unknown flag: --speed"},
+		{"serve --gap-target soon", `invalid argument "soon" for "--gap-target" flag: "soon" is no length of time`},
 		{"serve --kv-format q2", `mneme serve: invalid argument "q2" for "--kv-format" flag: must be one of q4, q3, q8, f16`},
 		{"serve --restore never", `mneme serve: invalid argument "never" for "--restore" flag: must be one of auto, always`},
 		{"serve --agent-ttl soon", `invalid argument "soon" for "--agent-ttl" flag: "soon" is no length of time; write 30d, 720h, 90m, or 0 for never`},
@@ -152,7 +153,7 @@ func TestServeFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := knownKeys(serve)
-	want := "addr admin-key-file agent-ttl api-keys context data kv-disk kv-format kv-key-file kv-memory log-format max-batch min-free model models restore step-tokens threads tls-cert tls-key"
+	want := "addr admin-key-file agent-ttl api-keys context data gap-target kv-disk kv-format kv-key-file kv-memory log-format max-batch min-free model models restore step-tokens threads tls-cert tls-key"
 	if strings.Join(got, " ") != want {
 		t.Errorf("serve takes %v\nwant %s", got, want)
 	}

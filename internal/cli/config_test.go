@@ -93,7 +93,7 @@ func TestConfigFileByName(t *testing.T) {
 func TestBadConfiguration(t *testing.T) {
 	for _, c := range []struct{ file, variable, args, want string }{
 		{file: "max-batch: many", want: `config.yaml: max-batch: "many": must be a whole number from 1 to 1024`},
-		{file: "max-bath: 4", want: `config.yaml: unknown key "max-bath"; keys of mneme serve: addr, admin-key-file, agent-ttl, api-keys, context, data, kv-disk, kv-format, kv-key-file, kv-memory, log-format, max-batch, min-free, model, models, restore, step-tokens, threads, tls-cert, tls-key`},
+		{file: "max-bath: 4", want: `config.yaml: unknown key "max-bath"; keys of mneme serve: addr, admin-key-file, agent-ttl, api-keys, context, data, gap-target, kv-disk, kv-format, kv-key-file, kv-memory, log-format, max-batch, min-free, model, models, restore, step-tokens, threads, tls-cert, tls-key`},
 		{file: "kv:\n  memory: 4GiB", want: `unknown key "kv.memory"`},
 		{file: "max-batch: [", want: "config.yaml: "},
 		{file: "threads: 2", variable: "MNEME_THREADS=none", want: `MNEME_THREADS: "none": must be a whole number`},

@@ -22,6 +22,7 @@ func newKey(w World) *cobra.Command {
 	var (
 		requests, tokens keyfile.Rate
 		quota            value.Size
+		weight           = value.Within(1, 1, keyfile.MaxWeight)
 	)
 	cmd := &cobra.Command{
 		Use: "new NAME", Short: "Make an API key: prints it, and the line for the file of --api-keys",
@@ -31,7 +32,7 @@ func newKey(w World) *cobra.Command {
 			if quota.Percent > 0 {
 				return usage.Errorf("--kv %v: a quota is in bytes, as in 4GiB", quota)
 			}
-			key, line := keyfile.New(args[0], access.Limits{Requests: access.Rate(requests), Tokens: access.Rate(tokens), DiskBytes: quota.Bytes})
+			key, line := keyfile.New(args[0], access.Limits{Requests: access.Rate(requests), Tokens: access.Rate(tokens), DiskBytes: quota.Bytes, Weight: weight.Int()})
 			_, err := fmt.Fprintf(w.Out, "%s\n%s\n", key, line)
 			return err
 		},
@@ -39,6 +40,7 @@ func newKey(w World) *cobra.Command {
 	cmd.Flags().Var(&requests, "requests", "most requests, as in 60/m (default no bound)")
 	cmd.Flags().Var(&tokens, "tokens", "most tokens computed or generated, as in 100000/m (default no bound)")
 	cmd.Flags().Var(&quota, "kv", "most bytes of its agents on disk, as in 4GiB (default no bound)")
+	cmd.Flags().Var(&weight, "weight", "its share beside other keys when turns compete")
 	return cmd
 }
 

@@ -17,6 +17,7 @@ import (
 	"mneme/internal/api/access"
 	"mneme/internal/cli/value"
 	"mneme/internal/cli/wire"
+	"mneme/internal/trace"
 )
 
 const (
@@ -35,6 +36,7 @@ type serveCommand struct {
 	addr   value.Address
 	logs   *value.Choice
 	log    *slog.Logger
+	tracer *trace.Tracer // nil unless OTEL_* says where spans go
 }
 
 func newServe(w World) *cobra.Command {
@@ -54,6 +56,8 @@ func newServe(w World) *cobra.Command {
 // the process at once, as the system does by itself.
 func (s *serveCommand) run(ctx context.Context) error {
 	s.log = newLogger(s.world.Err, s.logs.String())
+	s.tracer = s.openTracer()
+	defer s.tracer.Close()
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
@@ -108,8 +112,20 @@ func (s *serveCommand) newAPI(gate *access.Gate) (*api.Server, error) {
 	}
 	return api.New(nil, api.Options{
 		Log: s.log, Version: api.VersionInfo{Version: build.Version, Commit: build.Commit},
-		Aliases: []string{s.engine.model}, ImportLimit: bounds.Budget, SpoolDir: s.engine.data, ResponsesDir: responses, Access: gate,
+		Aliases: []string{s.engine.model}, ImportLimit: bounds.Budget, SpoolDir: s.engine.data, ResponsesDir: responses, Access: gate, Trace: s.tracer,
 	}), nil
+}
+
+// openTracer has spans sent where OTEL_* says; what is wrong there costs the spans only.
+func (s *serveCommand) openTracer() *trace.Tracer {
+	settings, err := trace.FromEnv(s.world.Getenv, Build().Version)
+	if err != nil {
+		s.log.Warn("nothing is traced", "error", err)
+	}
+	if settings.Endpoint != "" {
+		s.log.Info("requests are traced", "service", settings.Attributes["service.name"])
+	}
+	return trace.Open(settings, s.log)
 }
 
 // httpServer bounds what a client may hold open without ever cutting a stream.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"runtime"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -13,6 +14,7 @@ import (
 
 const (
 	defaultModel = "smollm2"
+	defaultGap   = 100 * time.Millisecond
 
 	maxThreadsPerCPU = 4
 	maxBatch         = 1024
@@ -32,6 +34,7 @@ type engineFlags struct {
 	maxBatch value.Count
 	step     value.Count
 	threads  value.Count
+	gap      value.Span
 	restore  *value.Choice
 	agentTTL value.Span
 	keyFile  string
@@ -40,6 +43,7 @@ type engineFlags struct {
 func (f *engineFlags) register(w World, flags *pflag.FlagSet) {
 	f.kvFormat = value.OneOf(string(kv.FormatQ4), string(kv.FormatQ3), string(kv.FormatQ8), string(kv.FormatF16))
 	f.restore = value.OneOf(string(engine.RestoreAuto), string(engine.RestoreAlways))
+	f.gap = value.Span(defaultGap)
 	f.context = value.AtLeast(wire.MinContext)
 	f.maxBatch, f.step = value.Within(16, 1, maxBatch), value.Within(512, 1, maxStepTokens)
 	f.threads = value.Within(runtime.NumCPU(), 1, maxThreadsPerCPU*runtime.NumCPU())
@@ -54,6 +58,7 @@ func (f *engineFlags) register(w World, flags *pflag.FlagSet) {
 	flags.Var(&f.maxBatch, "max-batch", "turns that run at the same time")
 	flags.Var(&f.step, "step-tokens", "tokens per step: smaller lets others wait less, larger reads prompts faster")
 	flags.Var(&f.threads, "threads", "worker threads")
+	flags.Var(&f.gap, "gap-target", "how long running turns should wait for their next token while prompts are read beside them; 0 reads prompts as fast as it goes")
 	flags.Var(f.restore, "restore", "where KV on disk comes from after a restart: auto reads it or computes it again, whichever is quicker; always reads it")
 	flags.Var(&f.agentTTL, "agent-ttl", "delete an agent that nobody used for so long, as in 720h or 30d (default never)")
 	flags.StringVar(&f.keyFile, "kv-key-file", "", "`file` with the master key that encrypts the data folder: 32 bytes, or them in hex or base64")
@@ -73,6 +78,7 @@ func (f *engineFlags) settings(w World) wire.Settings {
 		MaxBatch:  f.maxBatch.Int(),
 		StepSize:  f.step.Int(),
 		Threads:   f.threads.Int(),
+		GapTarget: f.gap.Duration(),
 		Restore:   engine.RestoreMode(f.restore.String()),
 		AgentTTL:  f.agentTTL.Duration(),
 		KeyFile:   f.keyFile,

@@ -51,8 +51,8 @@ ok  KV group  15 layers of 1 KV head of 256, over a window of 512 tokens, and no
 ok  fits      yes: weights 300.0 MiB, q4 KV 1.0 GiB and 150.0 MiB for the rest, of 4.4 GiB free
 
 KV FORMAT       BYTES PER TOKEN             KV MEMORY  AGENTS OF 4096  OF 8192  OF 32768
-q3              4032, beyond windows 672    1.0 GiB    178             122      42
-q4 (asked for)  5184, beyond windows 864    1.0 GiB    148             99       33
+q3              4032, beyond windows 672    1.0 GiB    187             126      42
+q4 (asked for)  5184, beyond windows 864    1.0 GiB    153             102      33
 q8              9792, beyond windows 1632   1.0 GiB    89              57       18
 f16             18432, beyond windows 3072  1.0 GiB    49              31       9
 `

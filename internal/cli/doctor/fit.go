@@ -105,7 +105,7 @@ func (d Doctor) inFormat(spec kv.Spec, f *Fit, totalBytes int64) FormatFit {
 	}
 	x.PoolBytes, x.Fits, x.warning = b.Bytes, b.Bytes <= f.room(), b.Warning()
 	for _, tokens := range f.sizes() {
-		x.Agents = append(x.Agents, Capacity{Tokens: tokens, Agents: b.Bytes / wire.AgentBytes(spec, tokens)})
+		x.Agents = append(x.Agents, Capacity{Tokens: tokens, Agents: b.Bytes / spec.TableBytes(tokens)})
 	}
 	return x
 }

@@ -113,5 +113,5 @@ func (d Doctor) holds(h head, format kv.Format) verdict {
 	case b.Warning() != "":
 		return verdict{warn, b.Warning()}
 	}
-	return verdict{good, fmt.Sprintf("%s hold %d agents of 4096 tokens or %d of 8192", value.Bytes(b.Bytes), b.Bytes/wire.AgentBytes(spec, 4096), b.Bytes/wire.AgentBytes(spec, 8192))}
+	return verdict{good, fmt.Sprintf("%s hold %d agents of 4096 tokens or %d of 8192", value.Bytes(b.Bytes), b.Bytes/spec.TableBytes(4096), b.Bytes/spec.TableBytes(8192))}
 }

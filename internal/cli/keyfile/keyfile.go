@@ -127,7 +127,7 @@ func setOption(l *access.Limits, name, text string) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("%q is no option; there are requests=60/m, tokens=100000/m, kv=4GiB", name)
+	return fmt.Errorf("%q is no option; there are requests=60/m, tokens=100000/m, kv=4GiB, weight=2", name)
 }
 
 // ReadAdmin reads the administrator's key, the only word of a file that nobody but

@@ -32,12 +32,12 @@ func hash(key string) string {
 
 func TestRead(t *testing.T) {
 	got, err := keyfile.Read(file(t, "# who may\n\n"+
-		"ada "+hash("mk_1")+" requests=60/m tokens=100000/h kv=4GiB # the first\n"+
+		"ada "+hash("mk_1")+" requests=60/m tokens=100000/h kv=4GiB weight=3 # the first\n"+
 		"  b-2\t"+strings.ToUpper(hash("mk_2"))+"\r\n"+
 		"eve "+hash("mk_3")+" kv=1000 requests=1/s", 0o600))
 	want := []access.Key{
 		{Name: "ada", Digest: access.DigestOf("mk_1"), Limits: access.Limits{
-			Requests: access.Rate{Amount: 60, Per: time.Minute}, Tokens: access.Rate{Amount: 100000, Per: time.Hour}, DiskBytes: 4 << 30}},
+			Requests: access.Rate{Amount: 60, Per: time.Minute}, Tokens: access.Rate{Amount: 100000, Per: time.Hour}, DiskBytes: 4 << 30, Weight: 3}},
 		{Name: "b-2", Digest: access.DigestOf("mk_2")},
 		{Name: "eve", Digest: access.DigestOf("mk_3"), Limits: access.Limits{Requests: access.Rate{Amount: 1, Per: time.Second}, DiskBytes: 1000}},
 	}
@@ -68,6 +68,8 @@ func TestReadRefuses(t *testing.T) {
 		"ada " + h + " tokens=5/w":                 `keys:1: tokens=: "5/w" is no rate`,
 		"ada " + h + " kv=lots":                    `keys:1: kv=: "lots" is no size`,
 		"ada " + h + " kv=5%":                      "keys:1: kv=: 5% is a share; a quota is in bytes, as in 4GiB",
+		"ada " + h + " weight=101":                 `keys:1: weight=: "101" is no weight; write a whole number from 1 to 100`,
+		"ada " + h + " weight=0":                   `keys:1: weight=: "0" is no weight`,
 		"ada " + h + " kv=1GiB kv=2GiB":            "keys:1: kv= is there twice",
 		"ada " + h + "\n#\nada " + hash("mk_2"):    "keys:3: ada has a key already in line 1",
 		"ada " + h + "\nbob " + h + " kv=1GiB":     "keys:2: bob has the same key as line 1",
@@ -93,12 +95,12 @@ func TestReadRefuses(t *testing.T) {
 
 // A new key is 256 random bits; its line reads as what was asked for.
 func TestNew(t *testing.T) {
-	limits := access.Limits{Requests: access.Rate{Amount: 60, Per: time.Minute}, Tokens: access.Rate{Amount: 9, Per: 24 * time.Hour}, DiskBytes: 3 << 29}
+	limits := access.Limits{Requests: access.Rate{Amount: 60, Per: time.Minute}, Tokens: access.Rate{Amount: 9, Per: 24 * time.Hour}, DiskBytes: 3 << 29, Weight: 2}
 	key, line := keyfile.New("ada", limits)
 	if !regexp.MustCompile(`^mk_[A-Za-z0-9_-]{43}$`).MatchString(key) {
 		t.Errorf("key %s", key)
 	}
-	if want := "ada " + hash(key) + " requests=60/m tokens=9/d kv=1536MiB"; line != want {
+	if want := "ada " + hash(key) + " requests=60/m tokens=9/d kv=1536MiB weight=2"; line != want {
 		t.Errorf("line %s\nwant %s", line, want)
 	}
 	got, err := keyfile.Read(file(t, line, 0o600))

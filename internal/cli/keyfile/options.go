@@ -10,6 +10,9 @@ import (
 	"mneme/internal/cli/value"
 )
 
+// MaxWeight is the most that a key's share may weigh.
+const MaxWeight = 100
+
 // options are what may stand behind a key's digest.
 var options = []option{
 	rate("requests", func(l *access.Limits) *access.Rate { return &l.Requests }),
@@ -25,6 +28,21 @@ var options = []option{
 			return err
 		},
 		show: func(l *access.Limits) string { return value.Size{Bytes: l.DiskBytes}.String() },
+	},
+	{
+		name: "weight",
+		set: func(l *access.Limits, text string) (err error) {
+			if l.Weight, err = strconv.Atoi(text); err != nil || l.Weight < 1 || l.Weight > MaxWeight {
+				err = fmt.Errorf("%q is no weight; write a whole number from 1 to %d", text, MaxWeight)
+			}
+			return err
+		},
+		show: func(l *access.Limits) string {
+			if l.Weight <= 1 {
+				return ""
+			}
+			return strconv.Itoa(l.Weight)
+		},
 	},
 }
 

@@ -72,25 +72,15 @@ func kvBudget(asked value.Size, m Memory, contextBytes int64) (int64, error) {
 	return max(m.Free/4, contextBytes), nil
 }
 
-// AgentBytes is what an agent of so many tokens has in the pool between turns:
-// sealed blocks, of a window group its window, and in full precision the open one.
-func AgentBytes(spec kv.Spec, tokens int) int64 { return blockBytes(spec, tokens, -1, 1) }
-
 // TurnBytes is what the pool reserves for a turn from nothing to so many tokens
 // in steps of at most step tokens (kv.Pool.NeedFor): a window group has a step
 // besides its window, and a block may be filled and one begun at once.
-func TurnBytes(spec kv.Spec, tokens, step int) int64 {
-	return blockBytes(spec, tokens, 1+blocksFor(step), min(2, blocksFor(tokens)))
-}
-
-// blockBytes is the room of tokens whose window groups have so many blocks more
-// than a window, and every group so many in full precision.
-func blockBytes(spec kv.Spec, tokens, beyondWindow, open int) (total int64) {
-	sealed := tokens / kv.BlockTokens
+func TurnBytes(spec kv.Spec, tokens, step int) (total int64) {
+	sealed, open := tokens/kv.BlockTokens, min(2, blocksFor(tokens))
 	for g, group := range spec.Groups {
 		first, later := min(1, sealed), max(0, sealed-1)
 		if group.Window > 0 {
-			later = min(later, blocksFor(group.Window)+beyondWindow)
+			later = min(later, blocksFor(group.Window)+1+blocksFor(step))
 		}
 		total += int64(first)*int64(spec.BlockBytes(g, spec.Format.Form(0))) +
 			int64(later)*int64(spec.BlockBytes(g, spec.Format.Form(1))) +

@@ -37,7 +37,7 @@ func TestKVBudget(t *testing.T) {
 
 // What a turn is said to take is what the pool reserves for it, in every format,
 // with windows and without; what an agent has between turns is less than that by
-// no more than the open block and, in a window group, the step.
+// no more than the open block and, in a window group, the step and block 0.
 func TestBytesAreThePools(t *testing.T) {
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 2))
@@ -49,11 +49,11 @@ func TestBytesAreThePools(t *testing.T) {
 		}
 		for range 200 {
 			tokens, step := r.IntN(3000), 1+r.IntN(700)
-			turn, agent := TurnBytes(spec, tokens, step), AgentBytes(spec, tokens)
+			turn, agent := TurnBytes(spec, tokens, step), spec.TableBytes(tokens)
 			if want := pool.Bytes(pool.NeedFor(tokens, step)); turn != want {
 				t.Fatalf("%s, %d tokens in steps of %d: %d bytes, the pool reserves %d (seed %d)", format, tokens, step, turn, want, seed)
 			}
-			slack := int64(spec.BlockBytes(1, format.Form(1)) * (2 + blocksFor(step)))
+			slack := int64(spec.BlockBytes(1, format.Form(0)) + spec.BlockBytes(1, format.Form(1))*(1+blocksFor(step)))
 			for g := range spec.Groups {
 				slack += int64(spec.BlockBytes(g, format.Open()))
 			}

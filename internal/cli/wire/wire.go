@@ -45,6 +45,7 @@ type Settings struct {
 	MaxBatch  int        // turns that run at the same time
 	StepSize  int        // tokens of a step
 	Threads   int
+	GapTarget time.Duration // between tokens of running turns; 0: no bound
 	Restore   engine.RestoreMode
 	AgentTTL  time.Duration // 0: agents stay until they are deleted
 	KeyFile   string        // with the master key of the data folder; "" is plain
@@ -199,7 +200,7 @@ func (r *Rooms) openEngine(s Settings, log *slog.Logger, tokenizer *token.Tokeni
 	r.Engine, err = engine.New(engine.Config{
 		Name: r.name, Model: r.Model, Tokenizer: tokenizer, Template: template, Pool: r.Pool, Store: r.Store,
 		Context: s.Context, MaxBatch: s.MaxBatch, StepTokens: s.StepSize, Threads: s.Threads, Restore: s.Restore,
-		AgentTTL: s.AgentTTL, Log: log,
+		GapTarget: s.GapTarget, AgentTTL: s.AgentTTL, Log: log,
 	})
 	if err == nil {
 		r.close = append(r.close, r.Engine.Close)
