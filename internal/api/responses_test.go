@@ -299,6 +299,7 @@ func TestBadResponses(t *testing.T) {
 		{`"input":[{"type":"function_call_output","call_id":"c"}]`, "input[0].output", "input[0].output is required"},
 		{`"input":"x","tools":[{"type":"function"}]`, "tools[0].name", "tools[0].name is required"},
 		{`"input":"x","tool_choice":"required","tools":[{"type":"web_search"}]`, "tool_choice", "a tool is required, and there are none"},
+		{`"input":"x","metadata":[1]`, "metadata", "metadata must be an object, not a list"},
 		{`"input":"x","tool_choice":{"type":7}`, "tool_choice.type", "tool_choice.type must be a string, not a number"},
 		{`"input":"x","text":{"format":{"type":"json_schema","name":"n","strict":true,"schema":{"not":{}}}}`, "text.format", "schema"},
 		{`"input":"x","background":true`, "background", "background must be false"},

@@ -137,9 +137,9 @@ func echo(o *fields.Object) Echo {
 	e := Echo{
 		Tools:     []json.RawMessage{},
 		Choice:    rawOr(o, "tool_choice", `"auto"`),
-		Text:      rawOr(o, "text", `{"format":{"type":"text"}}`),
-		Reasoning: rawOr(o, "reasoning", `{"effort":null,"summary":null}`),
-		Metadata:  rawOr(o, "metadata", `{}`),
+		Text:      objectOr(o, "text", `{"format":{"type":"text"}}`),
+		Reasoning: objectOr(o, "reasoning", `{"effort":null,"summary":null}`),
+		Metadata:  objectOr(o, "metadata", `{}`),
 	}
 	if o.Has("instructions") {
 		text := o.Text("instructions", "")
@@ -156,6 +156,14 @@ func echo(o *fields.Object) Echo {
 		}
 	}
 	return e
+}
+
+// objectOr is a member that must be an object, as it was written.
+func objectOr(o *fields.Object, key, fallback string) json.RawMessage {
+	if raw := o.RawObject(key); raw != nil {
+		return raw
+	}
+	return json.RawMessage(fallback)
 }
 
 func rawOr(o *fields.Object, key, fallback string) json.RawMessage {
