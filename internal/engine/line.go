@@ -20,7 +20,7 @@ func (e *Engine) enter(r *Request) (err error) {
 	case ahead > int64(e.cfg.MaxQueue):
 		err = &BusyError{Why: ErrQueueFull, Retry: e.places.Promise(e.now())}
 	case r.Agent != "" && !e.perAgent.Add(keyOf(r.Namespace, r.Agent), e.cfg.MaxQueuePerAgent):
-		err = &BusyError{Why: ErrAgentQueueFull, Retry: e.places.Expect(int(e.admitted.Load()))}
+		err = &BusyError{Why: ErrAgentQueueFull, Retry: e.places.Expect(max(1, int(e.admitted.Load())))}
 	default:
 		return nil
 	}
