@@ -26,7 +26,7 @@ NOASM      := tensor team model
 COVERED    := kv engine store
 LEAST      := 90
 
-.PHONY: build run test check bench clean
+.PHONY: build run test check bench clients clean
 .PHONY: format lint race invariants noasm cover fuzz-short generated
 
 build: ## bin/mneme, static
@@ -100,6 +100,10 @@ cost: ## what the pool's mutex costs: the same benchmark with and without it, in
 	for kind in with without; do awk -v k=$$kind '$$1 == k {print $$2}' $$dir/runs | sort -n | sed -n 10p >$$dir/median-$$kind; done; \
 	awk -v a=$$(cat $$dir/median-with) -v b=$$(cat $$dir/median-without) \
 	  'BEGIN {printf "Allocate and Free of 32 blocks: %s ns with the mutex, %s without, ratio %.3f (bound 1.10)\n", a, b, a/b; exit a/b > 1.10}'
+
+clients: build ## SDKs, agents' clients, schemathesis and lm-eval against a running server; needs node and pip
+	cd clients/sdk && $(GO) vet ./... && MNEME_BIN=$(CURDIR)/bin/mneme $(GO) test -count=1 ./...
+	clients/run.sh && clients/schemathesis.sh && clients/lmeval.sh
 
 bench: build ## tables: first token, tokens per second, common beginnings
 	bin/mneme bench --spawn $(ARGS)
