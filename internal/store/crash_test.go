@@ -229,10 +229,10 @@ func failOnce(sc *script, at int64, failure error) (said bool, err error) {
 
 // A full disk fails turns until there is room again; what was published stays.
 func TestDiskFullForAWhile(t *testing.T) {
-	full := false
+	var full atomic.Bool
 	inner := vfs.NewCrashable()
 	fsys := vfs.NewFailing(inner, func(op vfs.Op) error {
-		if full && op.Kind == vfs.OpWrite {
+		if full.Load() && op.Kind == vfs.OpWrite {
 			return &vfs.TornWrite{Bytes: op.Bytes / 2, Err: syscall.ENOSPC}
 		}
 		return nil
@@ -241,7 +241,7 @@ func TestDiskFullForAWhile(t *testing.T) {
 	sc := newScript()
 	sc.turn(s, sc.ada, 6)
 	must(t, s.Flush(t.Context()))
-	full = true
+	full.Store(true)
 	for range 3 {
 		if err := publish(s, sc.ada.say(5)); !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("publish on a full disk: %v", err)
@@ -249,7 +249,7 @@ func TestDiskFullForAWhile(t *testing.T) {
 	}
 	found, err := sc.holds(s)
 	must(t, err)
-	full = false
+	full.Store(false)
 	sc.turn(s, sc.ada, 5)
 	must(t, errors.Join(sc.errs...))
 	after, err := sc.holds(s)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -391,9 +392,9 @@ func TestConcurrentUse(t *testing.T) {
 // A writer in trouble says so once, not for every block.
 func TestLogsTroubleOnce(t *testing.T) {
 	var log bytes.Buffer
-	bad := false
+	var bad atomic.Bool // the writer asks from the start
 	fsys := vfs.NewFailing(vfs.NewCrashable(), func(op vfs.Op) error {
-		if bad && op.Kind == vfs.OpWrite {
+		if bad.Load() && op.Kind == vfs.OpWrite {
 			return syscall.ENOSPC
 		}
 		return nil
@@ -402,7 +403,7 @@ func TestLogsTroubleOnce(t *testing.T) {
 	o.Log = slog.New(slog.NewTextHandler(&log, nil))
 	s, err := Open(o)
 	must(t, err)
-	bad = true
+	bad.Store(true)
 	if err := publish(s, newActor("ada").say(40)); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("publish: %v", err)
 	}
