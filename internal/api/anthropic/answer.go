@@ -3,20 +3,21 @@ package anthropic
 import (
 	"encoding/json"
 
+	"mneme/internal/api/turn"
 	"mneme/internal/engine"
 )
 
 // Message is an answer; in a stream its beginning.
 type Message struct {
-	ID           string  `json:"id"`
-	Type         string  `json:"type"` // "message"
-	Role         string  `json:"role"`
-	Model        string  `json:"model"`
-	Content      []Block `json:"content"`
-	StopReason   *string `json:"stop_reason"`
-	StopSequence *string `json:"stop_sequence"`
-	Usage        Usage   `json:"usage"`
-	Note         *Note   `json:"mneme,omitempty"`
+	ID           string     `json:"id"`
+	Type         string     `json:"type"` // "message"
+	Role         string     `json:"role"`
+	Model        string     `json:"model"`
+	Content      []Block    `json:"content"`
+	StopReason   *string    `json:"stop_reason"`
+	StopSequence *string    `json:"stop_sequence"`
+	Usage        Usage      `json:"usage"`
+	Note         *turn.Note `json:"mneme,omitempty"`
 
 	Diagnostics *Diagnostics `json:"diagnostics"`
 }
@@ -60,17 +61,4 @@ type Usage struct {
 func newUsage(u engine.Usage, markedTokens int) Usage {
 	creation := max(0, min(markedTokens, u.Prompt)-u.Cached)
 	return Usage{Input: u.Prompt - u.Cached - creation, Creation: creation, Read: u.Cached, Output: u.Completion}
-}
-
-// Note is ours: what went wrong beside an answer that is itself complete.
-type Note struct {
-	PublishError string `json:"publish_error"`
-}
-
-// note says that a turn will not survive a restart; nil when it will.
-func note(done engine.Completed) *Note {
-	if done.PublishErr == nil {
-		return nil
-	}
-	return &Note{PublishError: "this turn could not be written to disk and will not survive a restart"}
 }

@@ -197,6 +197,6 @@ func (t *speech) whole(r engine.Request) error {
 		return err
 	}
 	m := t.message(newUsage(done.Usage, t.marked))
-	m.Content, m.StopReason, m.StopSequence, m.Note = c.blocks, &end.StopReason, end.StopSequence, note(done)
+	m.Content, m.StopReason, m.StopSequence, m.Note = c.blocks, &end.StopReason, end.StopSequence, turn.NoteOf(done)
 	return t.desk.JSON(http.StatusOK, m)
 }

@@ -103,28 +103,7 @@ func checked(p sample.Params) error {
 }
 
 func stops(o *fields.Object) []string {
-	list := o.List("stop_sequences")
-	if len(list) > maxStops {
-		o.Refuse("stop_sequences", "may hold at most "+strconv.Itoa(maxStops)+" strings, not "+strconv.Itoa(len(list)))
-	}
-	var stops []string
-	for i, v := range list {
-		stops = append(stops, stop(o, fields.Element("stop_sequences", i), v))
-	}
-	return stops
-}
-
-func stop(o *fields.Object, path string, v any) string {
-	s, ok := v.(string)
-	switch {
-	case !ok:
-		o.Refuse(path, "must be a string, not "+fields.KindOf(v))
-	case s == "":
-		o.Refuse(path, "must not be empty")
-	case len(s) > maxStopBytes:
-		o.Refuse(path, "must have at most "+strconv.Itoa(maxStopBytes)+" bytes, not "+strconv.Itoa(len(s)))
-	}
-	return s
+	return o.Texts("stop_sequences", o.List("stop_sequences"), maxStops, maxStopBytes)
 }
 
 // variables are what templates ask for: whether the model thinks, and how much.

@@ -1,6 +1,7 @@
 package anthropic
 
 import (
+	"mneme/internal/api/turn"
 	"mneme/internal/api/wire"
 	"mneme/internal/engine"
 )
@@ -26,10 +27,10 @@ type (
 		Index int    `json:"index"`
 	}
 	messageDelta struct {
-		Type  string `json:"type"`
-		Delta End    `json:"delta"`
-		Usage Usage  `json:"usage"`
-		Note  *Note  `json:"mneme,omitempty"`
+		Type  string     `json:"type"`
+		Delta End        `json:"delta"`
+		Usage Usage      `json:"usage"`
+		Note  *turn.Note `json:"mneme,omitempty"`
 	}
 	bare struct {
 		Type string `json:"type"`
@@ -54,7 +55,7 @@ func (t *speech) streamed(r engine.Request) error {
 	if err != nil {
 		return err
 	}
-	last := messageDelta{"message_delta", end, newUsage(done.Usage, t.marked), note(done)}
+	last := messageDelta{"message_delta", end, newUsage(done.Usage, t.marked), turn.NoteOf(done)}
 	if err := to.send(last.Type, last); err != nil {
 		return err
 	}

@@ -247,3 +247,29 @@ func Clip(s string) string {
 	}
 	return s[:most] + "…"
 }
+
+// Texts takes the strings of a list at a path: at most most of them, none empty
+// or of more than maxBytes bytes.
+func (o *Object) Texts(path string, list []any, most, maxBytes int) (texts []string) {
+	if len(list) > most {
+		o.Refuse(path, "may hold at most "+strconv.Itoa(most)+" strings, not "+strconv.Itoa(len(list)))
+	}
+	for i, v := range list {
+		texts = append(texts, o.ShortText(Element(path, i), v, maxBytes))
+	}
+	return texts
+}
+
+// ShortText takes a string that is not empty and has at most maxBytes bytes.
+func (o *Object) ShortText(path string, v any, maxBytes int) string {
+	s, ok := v.(string)
+	switch {
+	case !ok:
+		o.Refuse(path, "must be a string, not "+KindOf(v))
+	case s == "":
+		o.Refuse(path, "must not be empty")
+	case len(s) > maxBytes:
+		o.Refuse(path, "must have at most "+strconv.Itoa(maxBytes)+" bytes, not "+strconv.Itoa(len(s)))
+	}
+	return s
+}

@@ -54,7 +54,7 @@ type Completion struct {
 	Choices        []Choice   `json:"choices"`
 	Usage          Usage      `json:"usage"`
 	PromptTokenIDs []token.ID `json:"prompt_token_ids,omitzero"`
-	Note           *Note      `json:"mneme,omitempty"`
+	Note           *turn.Note `json:"mneme,omitempty"`
 	// Diagnostics are there where the request asked for them.
 	Diagnostics *ask.Diagnostics `json:"prompt_cache_diagnostics,omitempty"`
 }
@@ -96,7 +96,7 @@ type Chunk struct {
 	Choices        []ChunkChoice    `json:"choices"` // none in the usage chunk
 	Usage          json.RawMessage  `json:"usage,omitzero"`
 	PromptTokenIDs []token.ID       `json:"prompt_token_ids,omitzero"` // in the first chunk
-	Note           *Note            `json:"mneme,omitempty"`
+	Note           *turn.Note       `json:"mneme,omitempty"`
 	Diagnostics    *ask.Diagnostics `json:"prompt_cache_diagnostics,omitempty"` // where Note is
 }
 
@@ -166,19 +166,6 @@ func (u Usage) raw() json.RawMessage {
 
 // noUsage stands in the chunks before the one with the usage.
 var noUsage = json.RawMessage("null")
-
-// Note is ours: what went wrong beside an answer that is itself complete.
-type Note struct {
-	PublishError string `json:"publish_error"`
-}
-
-// note says that a turn will not survive a restart; nil when it will.
-func note(done engine.Completed) *Note {
-	if done.PublishErr == nil {
-		return nil
-	}
-	return &Note{PublishError: "this turn could not be written to disk and will not survive a restart"}
-}
 
 // Logprobs has one entry for each generated token.
 type Logprobs struct {

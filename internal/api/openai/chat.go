@@ -110,7 +110,7 @@ func (t *chatTurn) whole() error {
 		return err
 	}
 	answer := Completion{
-		Head: t.head, Usage: t.usage(), Note: note(t.choices[0].done), Diagnostics: t.diagnostics(), PromptTokenIDs: t.ask.ids(t.choices[0].prompt),
+		Head: t.head, Usage: t.usage(), Note: turn.NoteOf(t.choices[0].done), Diagnostics: t.diagnostics(), PromptTokenIDs: t.ask.ids(t.choices[0].prompt),
 	}
 	for _, c := range t.choices {
 		answer.Choices = append(answer.Choices, c.answer())

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"mneme/internal/api/turn"
 	"mneme/internal/api/wire"
 	"mneme/internal/chat/reply"
 	"mneme/internal/engine"
@@ -50,7 +51,7 @@ func (c *choice) finish(e *chatEvents) error {
 	reason := c.reason()
 	last := e.piece(ChunkChoice{FinishReason: &reason})
 	if c.index == 0 {
-		last.Note, last.Diagnostics = note(c.done), c.diagnostics()
+		last.Note, last.Diagnostics = turn.NoteOf(c.done), c.diagnostics()
 	}
 	return e.events.Send(wire.Event{Data: last})
 }

@@ -18,7 +18,7 @@ type texts struct {
 	ask   Text
 	head  Head
 	usage engine.Usage // of the prompts that are done
-	note  *Note
+	note  *turn.Note
 }
 
 // Completions is the handler of POST /v1/completions.
@@ -92,7 +92,7 @@ func (t *texts) completed(done engine.Completed) {
 	t.usage.Prompt += done.Usage.Prompt
 	t.usage.Cached += done.Usage.Cached
 	t.usage.Completion += done.Usage.Completion
-	if n := note(done); n != nil {
+	if n := turn.NoteOf(done); n != nil {
 		t.note = n
 	}
 }

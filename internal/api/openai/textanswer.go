@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"mneme/internal/api/turn"
 	"mneme/internal/sample"
 	"mneme/internal/token"
 )
@@ -16,7 +17,7 @@ type TextCompletion struct {
 	Choices        []TextChoice    `json:"choices"` // one for each prompt; none in the piece with the usage
 	Usage          json.RawMessage `json:"usage,omitzero"`
 	PromptTokenIDs []token.ID      `json:"prompt_token_ids,omitzero"` // of the only prompt
-	Note           *Note           `json:"mneme,omitempty"`
+	Note           *turn.Note      `json:"mneme,omitempty"`
 }
 
 // TextChoice is how one prompt goes on, or a piece of that.

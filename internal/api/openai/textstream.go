@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"mneme/internal/api/turn"
 	"mneme/internal/api/wire"
 	"mneme/internal/engine"
 	"mneme/internal/token"
@@ -38,7 +39,7 @@ func (p *textTurn) stream(to *textEvents) error {
 	p.completed(done)
 	finish := string(done.Finish)
 	last := p.piece(TextChoice{FinishReason: &finish})
-	last.Note = note(done)
+	last.Note = turn.NoteOf(done)
 	return to.events.Send(wire.Event{Data: last})
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"mneme/internal/api/openai/ask"
 	"mneme/internal/api/talk"
+	"mneme/internal/api/turn"
 	"mneme/internal/api/wire"
 	"mneme/internal/engine"
 	"mneme/internal/token"
@@ -121,7 +122,7 @@ func (m *making) run() error {
 	kept := m.keep()
 	m.desk.Unstored(kept)
 	if done.PublishErr != nil || kept != nil {
-		m.answer.Note = &Note{"this response could not be written to disk and will not survive a restart"}
+		m.answer.Note = &turn.Note{PublishError: "this response could not be written to disk and will not survive a restart"}
 	}
 	return nil
 }

@@ -36,7 +36,7 @@ type Response struct {
 	Truncation    string            `json:"truncation"` // "disabled": nothing is dropped
 	Usage         *Usage            `json:"usage"`
 	Metadata      json.RawMessage   `json:"metadata"`
-	Note          *Note             `json:"mneme,omitempty"`
+	Note          *turn.Note        `json:"mneme,omitempty"`
 	// Diagnostics are there where the request asked for them.
 	Diagnostics *ask.Diagnostics `json:"prompt_cache_diagnostics,omitempty"`
 }
@@ -63,11 +63,6 @@ type Failure struct {
 // Incomplete is why a response ends early.
 type Incomplete struct {
 	Reason string `json:"reason"` // "max_output_tokens"
-}
-
-// Note is ours: what went wrong beside an answer that is itself complete.
-type Note struct {
-	PublishError string `json:"publish_error"`
 }
 
 // Usage is a turn's ledger, in tokens.

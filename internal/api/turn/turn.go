@@ -316,3 +316,16 @@ func (o Owned) Submit(ctx context.Context, r engine.Request) (Stream, error) {
 	}
 	return s, nil
 }
+
+// Note is ours: what went wrong beside an answer that is itself complete.
+type Note struct {
+	PublishError string `json:"publish_error"`
+}
+
+// NoteOf says that a turn will not survive a restart; nil when it will.
+func NoteOf(done engine.Completed) *Note {
+	if done.PublishErr == nil {
+		return nil
+	}
+	return &Note{PublishError: "this turn could not be written to disk and will not survive a restart"}
+}

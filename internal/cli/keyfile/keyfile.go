@@ -10,12 +10,11 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
-	"io"
-	"os"
 	"regexp"
 	"strings"
 
 	"mneme/internal/api/access"
+	"mneme/internal/vfs"
 )
 
 const (
@@ -146,19 +145,7 @@ func ReadAdmin(path string) (*access.Digest, error) {
 }
 
 func readPrivate(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("%s has mode %04o: others than its owner may use it; chmod 600 it", path, mode)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
+	text, err := vfs.ReadPrivate(path, maxBytes+1)
 	if err == nil && len(text) > maxBytes {
 		err = fmt.Errorf("%s has more than %d bytes", path, maxBytes)
 	}

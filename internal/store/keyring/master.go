@@ -5,8 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
-	"io"
-	"os"
+
+	"mneme/internal/vfs"
 )
 
 const (
@@ -18,7 +18,7 @@ const (
 // digits, or base64, white space around the latter two aside. A file that the
 // group or others may use is refused.
 func ReadMaster(path string) ([]byte, error) {
-	text, err := readPrivate(path)
+	text, err := vfs.ReadPrivate(path, maxMasterBytes)
 	if err != nil {
 		return nil, fmt.Errorf("key file: %w", err)
 	}
@@ -28,22 +28,6 @@ func ReadMaster(path string) ([]byte, error) {
 			path, len(text), keyBytes, 2*keyBytes)
 	}
 	return key, nil
-}
-
-func readPrivate(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("%s has mode %04o: others than its owner may use it; chmod 600 it", path, mode)
-	}
-	return io.ReadAll(io.LimitReader(f, maxMasterBytes))
 }
 
 // decodeMaster gives a key of keyBytes, nil if there is none in the text.

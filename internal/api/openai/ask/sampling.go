@@ -82,27 +82,7 @@ func stops(o *fields.Object) []string {
 		if !o.Has("stop") {
 			return nil
 		}
-		return []string{stop(o, o.At("stop"), o.Value("stop"))}
+		return []string{o.ShortText(o.At("stop"), o.Value("stop"), maxStopBytes)}
 	}
-	if len(list) > maxStops {
-		o.Refuse("stop", "may hold at most "+strconv.Itoa(maxStops)+" strings, not "+strconv.Itoa(len(list)))
-	}
-	var stops []string
-	for i, v := range list {
-		stops = append(stops, stop(o, fields.Element(o.At("stop"), i), v))
-	}
-	return stops
-}
-
-func stop(o *fields.Object, path string, v any) string {
-	s, ok := v.(string)
-	switch {
-	case !ok:
-		o.Refuse(path, "must be a string, not "+fields.KindOf(v))
-	case s == "":
-		o.Refuse(path, "must not be empty")
-	case len(s) > maxStopBytes:
-		o.Refuse(path, "must have at most "+strconv.Itoa(maxStopBytes)+" bytes, not "+strconv.Itoa(len(s)))
-	}
-	return s
+	return o.Texts(o.At("stop"), list, maxStops, maxStopBytes)
 }
